@@ -1,0 +1,3 @@
+//! Open-loop load generator for Quorate, with HDR histograms.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,1 @@
+//! Who a certificate speaks for, and what that principal may do.

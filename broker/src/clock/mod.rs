@@ -1,0 +1,1 @@
+//! Wall time, monotonic time and hybrid logical time.

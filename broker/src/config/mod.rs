@@ -1,0 +1,1 @@
+//! The server's settings: file, environment and flags, checked once.

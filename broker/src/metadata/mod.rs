@@ -1,0 +1,1 @@
+//! Group 0: brokers, topics, assignments, producer ids.

@@ -1,0 +1,1 @@
+//! One partition's rules: validate, deduplicate, high watermark, reads, retention.

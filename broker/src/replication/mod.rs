@@ -1,0 +1,1 @@
+//! Raft groups: the shard loop, the log store, elections. Knows no topics.

@@ -1,0 +1,1 @@
+//! One client connection: hello, produce, subscribe, read, admin, credits.

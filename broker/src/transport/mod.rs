@@ -1,0 +1,1 @@
+//! The QUIC endpoint: mutual TLS, admission, framed streams. Knows no topics.

@@ -1,0 +1,3 @@
+//! What travels on the wire and rests on disk: frames, batches, ids, error codes.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! The Rust client of the Quorate message broker: producer, consumer, reader, admin.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! One partition's segmented log: append, flush, read, truncate, recover, retain.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! Promises of Quorate, checked on whole brokers.
+
+#![forbid(unsafe_code)]
