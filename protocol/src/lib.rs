@@ -76,6 +76,7 @@ pub use control::Request;
 pub use control::TopologyUpdate;
 pub use error_code::ErrorClass;
 pub use error_code::ErrorCode;
+pub use error_code::ErrorInfo;
 pub use error_code::Outcome;
 pub use error_code::ParseCodeError;
 pub use frame::FRAME_HEADER_LEN;

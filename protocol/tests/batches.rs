@@ -54,9 +54,10 @@ fn value(value: &[u8]) -> RecordDraft<'_> {
 fn built(with_ids: bool) -> DraftBatch {
     let mut builder = BatchBuilder::new(1024);
     for n in 0..3u8 {
+        let content = [n; 200];
         let record = RecordDraft {
             key: (n > 0).then_some(b"key".as_slice()),
-            value: (n != 1).then_some([n; 200].as_slice()),
+            value: (n != 1).then_some(content.as_slice()),
             headers: &[("name", Some(b"value")), ("empty", None)],
             timestamp_us: 1000 - u64::from(n),
             id: with_ids.then_some(MessageId::new(u128::from(n) + 1)),
