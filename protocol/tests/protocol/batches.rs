@@ -1,10 +1,4 @@
 //! A batch read back is the batch that was built, and any other bytes are refused.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "tests fail loudly"
-)]
-
 use bytes::Bytes;
 use bytes::BytesMut;
 use quorate_protocol::BatchBuilder;
