@@ -28,6 +28,8 @@ wire_code! {
         DATA_LOSS = 3,
         /// See [`ControlRecord::Metadata`].
         METADATA = 4,
+        /// See [`ControlRecord::Duplicates`].
+        DUPLICATES = 5,
     }
 }
 
@@ -51,6 +53,9 @@ pub enum ControlRecord {
     },
     /// A command of the metadata group, in that group's layout.
     Metadata(Bytes),
+    /// The messages of a producer's batch are all in the log already; its numbers are used up. In
+    /// the layout of the partition's rules.
+    Duplicates(Bytes),
 }
 
 /// A control record as a stamped batch.
@@ -101,6 +106,7 @@ impl ControlRecord {
             Self::Trim { up_to } => (ControlType::TRIM, &up_to.get().to_le_bytes()[..]),
             Self::DataLoss { from } => (ControlType::DATA_LOSS, &from.get().to_le_bytes()[..]),
             Self::Metadata(command) => (ControlType::METADATA, &command[..]),
+            Self::Duplicates(note) => (ControlType::DUPLICATES, &note[..]),
         };
         let mut value = Vec::with_capacity(2 + body.len());
         value.extend_from_slice(&kind.get().to_le_bytes());
@@ -130,6 +136,7 @@ impl ControlRecord {
                 from: Offset::new(raw),
             }),
             ControlType::METADATA => Ok(Self::Metadata(value.slice_ref(body))),
+            ControlType::DUPLICATES => Ok(Self::Duplicates(value.slice_ref(body))),
             _ => Err(malformed("its type is not known")),
         }
     }

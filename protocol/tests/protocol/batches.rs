@@ -190,6 +190,7 @@ fn control_records_round_trip_and_take_no_offset() {
             from: Offset::new(10),
         },
         ControlRecord::Metadata(Bytes::new()),
+        ControlRecord::Duplicates(Bytes::from_static(b"numbers")),
     ] {
         let batch = control_batch(&record, STAMP).unwrap();
         let batch = RecordBatch::parse(batch.into_bytes()).unwrap();
