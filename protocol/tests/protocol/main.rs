@@ -1,4 +1,13 @@
 //! What the protocol promises, checked from outside.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
 
 mod batches;
+mod bombs;
+mod golden;
+mod properties;
+mod samples;
+mod wire_types;
