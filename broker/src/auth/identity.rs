@@ -356,7 +356,7 @@ mod tests {
     }
 
     /// Stored in replicated state: must never change.
-    const KEY_OF_A: u64 = 0;
+    const KEY_OF_A: u64 = 17_232_683_802_753_600_463;
 
     proptest! {
         #[test]

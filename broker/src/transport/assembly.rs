@@ -226,3 +226,172 @@ fn grow(body: &mut BytesMut, len: usize, waiting: usize, proven: usize) {
         .min(len);
     body.reserve(target - body.len());
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use quorate_protocol::ErrorCode;
+    use quorate_protocol::Flags;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        batch_bytes_max: 1 << 20,
+        established: true,
+    };
+
+    fn header(kind: Kind, flags: Flags, body_len: u32) -> FrameHeader {
+        FrameHeader {
+            body_len,
+            kind,
+            flags,
+            version: 1,
+        }
+    }
+
+    fn frame(kind: Kind, flags: Flags, body: &[u8]) -> Vec<u8> {
+        let len = u32::try_from(body.len()).unwrap();
+        [&header(kind, flags, len).encode()[..], body].concat()
+    }
+
+    fn bodies(assembly: &mut Assembly) -> Result<Vec<(Kind, Vec<u8>)>, AssemblyError> {
+        let mut found = Vec::new();
+        while let Some(frame) = assembly.poll_frame()? {
+            found.push((frame.header.kind, frame.body.to_vec()));
+        }
+        Ok(found)
+    }
+
+    fn fed(bytes: &[u8]) -> Result<Vec<(Kind, Vec<u8>)>, AssemblyError> {
+        let mut assembly = Assembly::new(LIMITS);
+        assembly.push(Bytes::copy_from_slice(bytes));
+        bodies(&mut assembly)
+    }
+
+    #[test]
+    fn an_announced_length_allocates_nothing_by_itself() {
+        let mut assembly = Assembly::new(LIMITS);
+        let announced = header(Kind::PUBLISH, Flags::CRITICAL, 1 << 20);
+        assembly.push(Bytes::copy_from_slice(&announced.encode()));
+        assert!(assembly.poll_frame().unwrap().is_none());
+        assert_eq!(capacity(&assembly), 0);
+        for _ in 0..16 {
+            assembly.push(Bytes::from(vec![0; 50_000]));
+            assert!(assembly.poll_frame().unwrap().is_none());
+            let arrived = usize::try_from(assembly.taken).unwrap();
+            assert!(capacity(&assembly) <= arrived * GROWTH * 2);
+        }
+    }
+
+    fn capacity(assembly: &Assembly) -> usize {
+        match &assembly.phase {
+            Phase::Body { body, .. } => body.capacity(),
+            Phase::Header { .. } | Phase::Skip { .. } => 0,
+        }
+    }
+
+    #[test]
+    fn a_stream_that_delivered_a_large_frame_gets_the_next_buffer_at_once() {
+        let large = frame(Kind::PUBLISH, Flags::CRITICAL, &[1; 300_000]);
+        let mut assembly = Assembly::new(LIMITS);
+        assembly.push(Bytes::from(large.clone()));
+        assert_eq!(bodies(&mut assembly).unwrap().len(), 1);
+        assembly.push(Bytes::from(large).slice(..100));
+        assert!(assembly.poll_frame().unwrap().is_none());
+        assert_eq!(capacity(&assembly), 300_000);
+    }
+
+    #[test]
+    fn lengths_below_and_far_above_what_is_allowed_are_refused_unallocated() {
+        for (len, code) in [
+            (0, ErrorCode::MALFORMED),
+            (3, ErrorCode::MALFORMED),
+            (u32::MAX, ErrorCode::FRAME_TOO_LARGE),
+            ((1 << 20) + 4_097 + 4, ErrorCode::FRAME_TOO_LARGE),
+        ] {
+            let mut bytes = header(Kind::PUBLISH, Flags::CRITICAL, 0).encode();
+            bytes[..4].copy_from_slice(&u32::to_le_bytes(len));
+            let error = fed(&bytes).unwrap_err();
+            let AssemblyError::Header(error) = error else {
+                panic!("{error:?}");
+            };
+            assert_eq!(error.code(), code, "{len}");
+        }
+    }
+
+    #[test]
+    fn unknown_kinds_are_skipped_unless_critical() {
+        let ping = frame(Kind::PING, Flags::CRITICAL, b"ping");
+        let grease = frame(Kind::GREASE, Flags::NONE, &[9; 60_000]);
+        let bytes = [&grease[..], &ping, &grease, &ping].concat();
+        let expected = vec![(Kind::PING, b"ping".to_vec()); 2];
+        assert_eq!(fed(&bytes).unwrap(), expected);
+        let critical = frame(Kind::GREASE, Flags::CRITICAL, &[]);
+        assert_eq!(
+            fed(&critical).unwrap_err(),
+            AssemblyError::UnknownKind(Kind::GREASE)
+        );
+    }
+
+    #[test]
+    fn a_trace_context_is_no_part_of_the_body() {
+        let body = [&[7; 26][..], b"body"].concat();
+        let traced = frame(Kind::PING, Flags::CRITICAL.union(Flags::TRACE), &body);
+        assert_eq!(fed(&traced).unwrap(), [(Kind::PING, b"body".to_vec())]);
+    }
+
+    #[test]
+    fn an_incomplete_frame_is_begun_and_a_complete_one_is_not() {
+        let mut assembly = Assembly::new(LIMITS);
+        let bytes = Bytes::from(frame(Kind::PING, Flags::CRITICAL, b"12345"));
+        assert_eq!(assembly.begun(), None);
+        for split in 1..bytes.len() {
+            assembly.push(bytes.slice(split - 1..split));
+            assert!(assembly.poll_frame().unwrap().is_none());
+            assert_eq!(assembly.begun(), Some(split as u64));
+        }
+        assembly.push(bytes.slice(bytes.len() - 1..));
+        assert!(assembly.poll_frame().unwrap().is_some());
+        assert_eq!(assembly.begun(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn frames_come_out_whole_however_the_stream_is_cut(
+            sizes in prop::collection::vec((0..3_usize, 0..9_000_usize), 1..12),
+            cuts in prop::collection::vec(1..4_000_usize, 1..40),
+        ) {
+            let kinds = [Kind::PING, Kind::PUBLISH, Kind::GREASE];
+            let mut stream = Vec::new();
+            let mut expected = Vec::new();
+            for (number, (kind, size)) in (0_u8..).zip(sizes) {
+                let body = vec![number; size];
+                stream.extend(frame(kinds[kind], Flags::NONE, &body));
+                if kinds[kind] != Kind::GREASE {
+                    expected.push((kinds[kind], body));
+                }
+            }
+            let mut assembly = Assembly::new(LIMITS);
+            let mut found = Vec::new();
+            let mut rest = Bytes::from(stream);
+            for cut in cuts.iter().cycle() {
+                if rest.is_empty() {
+                    break;
+                }
+                assembly.push(rest.split_to((*cut).min(rest.len())));
+                found.extend(bodies(&mut assembly).unwrap());
+            }
+            prop_assert_eq!(found, expected);
+            prop_assert_eq!(assembly.begun(), None);
+            prop_assert_eq!(assembly.waiting, 0);
+        }
+
+        #[test]
+        fn any_bytes_give_frames_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(found) = fed(&bytes) {
+                let kept: usize = found.iter().map(|(_, body)| body.len()).sum();
+                prop_assert!(kept <= bytes.len());
+            }
+        }
+    }
+}
