@@ -55,6 +55,7 @@ proptest! {
     #[test]
     fn any_bytes_are_a_message_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         for wire_type in WIRE_TYPES {
+            prop_assert_eq!((wire_type.accepts)(&bytes), (wire_type.read)(&bytes).is_ok());
             // Numbers have more than one encoding, so bytes may differ; the value may not.
             if let Ok((again, text)) = (wire_type.read)(&bytes) {
                 prop_assert_eq!((wire_type.read)(&again).unwrap().1, text);

@@ -224,6 +224,8 @@ pub(crate) struct WireType {
     pub(crate) make: fn(&mut Source<'_>) -> Written,
     /// Reads bytes; gives what they encode to again, and the value's text.
     pub(crate) read: fn(&[u8]) -> Result<Written, DecodeError>,
+    /// Reads bytes and drops what was read.
+    pub(crate) accepts: fn(&[u8]) -> bool,
 }
 
 macro_rules! wire_types {
@@ -239,6 +241,7 @@ macro_rules! wire_types {
                     let value = <$message>::decode_body(bytes)?;
                     Ok(text_and_bytes(&value, body_of))
                 },
+                accepts: |bytes| <$message>::decode_body(bytes).is_ok(),
             },)+
             $(WireType {
                 name: $body_name,
@@ -249,6 +252,7 @@ macro_rules! wire_types {
                     let value = <$body>::from_bytes(bytes)?;
                     Ok(text_and_bytes(&value, |body| body.to_bytes().to_vec()))
                 },
+                accepts: |bytes| <$body>::from_bytes(bytes).is_ok(),
             },)+
         ];
     };
