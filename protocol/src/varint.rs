@@ -3,6 +3,9 @@
 /// The longest encoding of a `u64`.
 pub(crate) const VARINT_LEN_MAX: usize = 10;
 
+/// Bytes that [`Scratch::append_to`] may take for a moment.
+pub(crate) const SCRATCH_LEN: usize = 32;
+
 /// Bytes that `value` takes.
 pub(crate) const fn varint_len(value: u64) -> usize {
     let bits = 64 - (value | 1).leading_zeros();
@@ -48,29 +51,26 @@ pub(crate) const fn unzigzag(raw: u64) -> i64 {
 }
 
 /// A short run of bytes collected on the stack, to be appended at once.
+///
+/// It is long enough for the numbers between two byte strings of a record.
 #[derive(Debug)]
 pub(crate) struct Scratch {
-    bytes: [u8; Self::CAPACITY],
+    bytes: [u8; SCRATCH_LEN],
     len: usize,
 }
 
 impl Scratch {
-    const CAPACITY: usize = 64;
-
     #[inline]
     pub(crate) const fn new() -> Self {
         Self {
-            bytes: [0; Self::CAPACITY],
+            bytes: [0; SCRATCH_LEN],
             len: 0,
         }
     }
 
     #[inline]
     pub(crate) fn byte(&mut self, byte: u8) {
-        debug_assert!(
-            self.len < Self::CAPACITY,
-            "scratch space is sized for its use"
-        );
+        debug_assert!(self.len < SCRATCH_LEN, "scratch space is sized for its use");
         if let Some(slot) = self.bytes.get_mut(self.len) {
             *slot = byte;
             self.len += 1;
@@ -86,9 +86,15 @@ impl Scratch {
         self.byte(value.to_le_bytes()[0]);
     }
 
+    /// Appends the run to `out`.
+    ///
+    /// All of the array is copied and the rest cut off again: a copy of fixed length is cheaper
+    /// than a short one of any length.
     #[inline]
-    pub(crate) fn bytes(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or(&self.bytes)
+    pub(crate) fn append_to(&self, out: &mut Vec<u8>) {
+        let end = out.len() + self.len;
+        out.extend_from_slice(&self.bytes);
+        out.truncate(end);
     }
 }
 
@@ -101,7 +107,9 @@ mod tests {
     fn written(value: u64) -> Vec<u8> {
         let mut scratch = Scratch::new();
         scratch.varint(value);
-        scratch.bytes().to_vec()
+        let mut out = Vec::new();
+        scratch.append_to(&mut out);
+        out
     }
 
     #[test]

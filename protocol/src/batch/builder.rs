@@ -2,6 +2,7 @@
 //!
 //! Invariant: a refused record leaves the batch as it was.
 
+use bytes::Bytes;
 use bytes::BytesMut;
 
 use crate::batch::draft::DraftBatch;
@@ -20,6 +21,7 @@ use crate::ids::MessageId;
 use crate::ids::ProducerEpoch;
 use crate::ids::ProducerId;
 use crate::ids::Sequence;
+use crate::varint::SCRATCH_LEN;
 use crate::varint::Scratch;
 use crate::varint::VARINT_LEN_MAX;
 use crate::varint::varint_len;
@@ -57,7 +59,7 @@ pub struct BatchIdentity {
 #[derive(Debug)]
 pub struct BatchBuilder {
     /// Room for the header, then the records.
-    bytes: BytesMut,
+    bytes: Vec<u8>,
     ids: Vec<MessageId>,
     count: u32,
     base_timestamp_us: u64,
@@ -68,7 +70,7 @@ impl BatchBuilder {
     /// A builder with room for `capacity` bytes of batch.
     pub fn new(capacity: usize) -> Self {
         let capacity = capacity.clamp(BATCH_HEADER_LEN, BATCH_BYTES_MAX);
-        let mut bytes = BytesMut::with_capacity(capacity);
+        let mut bytes = Vec::with_capacity(capacity);
         bytes.resize(BATCH_HEADER_LEN, 0);
         Self {
             bytes,
@@ -115,7 +117,7 @@ impl BatchBuilder {
         if let Some(id) = record.id {
             self.ids.push(id);
         }
-        self.bytes.reserve(content + VARINT_LEN_MAX);
+        self.bytes.reserve(content + SCRATCH_LEN);
         self.write(record, content, delta);
         Ok(())
     }
@@ -200,7 +202,7 @@ impl BatchBuilder {
             None => front.byte(0),
             Some(key) => {
                 front.varint(key.len() as u64 + 1);
-                self.bytes.extend_from_slice(front.bytes());
+                front.append_to(&mut self.bytes);
                 self.bytes.extend_from_slice(key);
                 front = Scratch::new();
             }
@@ -208,16 +210,16 @@ impl BatchBuilder {
         match record.value {
             None => {
                 front.byte(0);
-                self.bytes.extend_from_slice(front.bytes());
+                front.append_to(&mut self.bytes);
             }
             Some(value) => {
                 front.varint(value.len() as u64 + 1);
-                self.bytes.extend_from_slice(front.bytes());
+                front.append_to(&mut self.bytes);
                 self.bytes.extend_from_slice(value);
             }
         }
         if record.headers.is_empty() {
-            self.bytes.extend_from_slice(&[0]);
+            self.bytes.push(0);
         } else {
             self.write_headers(record.headers);
         }
@@ -228,20 +230,20 @@ impl BatchBuilder {
         front.varint(headers.len() as u64);
         for (name, value) in headers {
             front.varint(name.len() as u64);
-            self.bytes.extend_from_slice(front.bytes());
+            front.append_to(&mut self.bytes);
             self.bytes.extend_from_slice(name.as_bytes());
             front = Scratch::new();
             match value {
                 None => front.byte(0),
                 Some(value) => {
                     front.varint(value.len() as u64 + 1);
-                    self.bytes.extend_from_slice(front.bytes());
+                    front.append_to(&mut self.bytes);
                     self.bytes.extend_from_slice(value);
                     front = Scratch::new();
                 }
             }
         }
-        self.bytes.extend_from_slice(front.bytes());
+        front.append_to(&mut self.bytes);
     }
 
     /// Moves the records back and puts the message ids before them.
@@ -317,7 +319,7 @@ impl BatchBuilder {
         );
         let checksum = layout::body_checksum(bytes);
         layout::put(bytes, layout::BODY_CRC, &checksum.to_le_bytes());
-        DraftBatch::built(self.bytes)
+        DraftBatch::built(BytesMut::from(Bytes::from(self.bytes)))
     }
 }
 

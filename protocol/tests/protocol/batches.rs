@@ -19,6 +19,7 @@ use quorate_protocol::Sequence;
 use quorate_protocol::Stamp;
 use quorate_protocol::Term;
 use quorate_protocol::control_batch;
+use quorate_protocol::crc32c;
 use quorate_protocol::records;
 
 const IDENTITY: BatchIdentity = BatchIdentity {
@@ -198,4 +199,47 @@ fn control_records_round_trip_and_take_no_offset() {
         assert_eq!(ControlRecord::decode(&batch).unwrap(), record);
     }
     assert!(ControlRecord::decode(&built(false).stamp(STAMP)).is_err());
+}
+
+#[test]
+fn fields_stand_where_the_format_says() {
+    let mut builder = BatchBuilder::new(0);
+    for timestamp_us in [0x0101, 0x0202] {
+        let id = Some(MessageId::new(0x0f0e_0d0c_0b0a_0908_0706_0504_0302_0100));
+        builder
+            .push(&RecordDraft {
+                id,
+                timestamp_us,
+                ..value(b"xyz")
+            })
+            .unwrap();
+    }
+    let bytes = builder.finish(IDENTITY).stamp(STAMP).into_bytes();
+    let number = |at: usize, width: usize| {
+        let field = bytes[at..at + width].iter().rev();
+        field.fold(0u64, |number, byte| number << 8 | u64::from(*byte))
+    };
+    assert_eq!(number(0, 8), 5000);
+    assert_eq!(number(8, 8), 12);
+    assert_eq!(number(16, 8), 1_700_000_000_000_000 << 12 | 5);
+    let header = [&bytes[0..24], &bytes[28..40]].concat();
+    assert_eq!(number(24, 4), u64::from(crc32c(&header)));
+    assert_eq!(number(28, 4), bytes.len() as u64 - 40);
+    assert_eq!(number(32, 4), 9);
+    assert_eq!(bytes[36..40], [0x51, 0x42, 1, 0]);
+    assert_eq!(number(40, 4), u64::from(crc32c(&bytes[44..])));
+    assert_eq!(number(44, 2), 1 << 4);
+    assert_eq!(number(46, 2), 0);
+    assert_eq!(number(48, 8), 7);
+    assert_eq!(number(56, 4), 3);
+    assert_eq!(number(60, 4), 2);
+    assert_eq!(number(64, 8), 100);
+    assert_eq!(number(72, 8), 0x0101);
+    assert_eq!(number(80, 8), 0x0202);
+    assert_eq!(number(88, 4), 19);
+    assert_eq!(number(92, 4), 0xdead_beef);
+    let ids: Vec<u8> = (0..16).chain(0..16).collect();
+    assert_eq!(bytes[96..128], ids);
+    assert_eq!(bytes[128..137], [8, 0, 0, 0, 4, b'x', b'y', b'z', 0]);
+    assert_eq!(bytes[137..], [9, 0, 0x82, 0x04, 0, 4, b'x', b'y', b'z', 0]);
 }

@@ -10,4 +10,5 @@ mod bombs;
 mod golden;
 mod properties;
 mod samples;
+mod versions;
 mod wire_types;
