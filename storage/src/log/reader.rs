@@ -58,6 +58,8 @@ pub struct SegmentInfo {
     pub last_time: HybridTime,
     /// Whether it is complete.
     pub sealed: bool,
+    /// Chain value behind its last entry.
+    pub chain: u32,
 }
 
 impl SegmentInfo {
@@ -71,6 +73,7 @@ impl SegmentInfo {
             first_time: segment.first_time.unwrap_or(segment.end.time),
             last_time: segment.end.time,
             sealed: segment.sealed,
+            chain: segment.end.chain,
         }
     }
 }
