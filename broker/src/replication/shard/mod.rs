@@ -1,0 +1,331 @@
+//! The shard: many groups in one plain struct. Values in, actions out.
+//!
+//! No clock, files, sockets or tasks: time is an argument, and everything that takes time is an
+//! action whose completion comes back as an input.
+
+mod apply;
+pub mod event;
+mod install;
+pub mod membership;
+mod propose;
+mod ready;
+mod replica;
+mod screen;
+mod tickets;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use quorate_protocol::{GroupId, HybridTime};
+
+use crate::replication::config::ReplicationConfig;
+use crate::replication::machine::StateMachine;
+use crate::replication::shard::event::{Act, Epoch, In, Opening};
+use crate::replication::shard::replica::Replica;
+use crate::replication::ticket::Failure;
+
+pub use crate::replication::shard::replica::Glance;
+
+/// Inputs taken per turn: bounds how long one turn lasts.
+const INPUTS_MAX: usize = 1024;
+
+/// Why a group's replica ended: its files stay, it takes no part any more.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Halt(pub String);
+
+/// Many groups, driven by one caller.
+#[derive(Debug)]
+pub struct Shard<M: StateMachine> {
+    config: ReplicationConfig,
+    groups: BTreeMap<GroupId, Replica<M>>,
+    /// Replicas that ended; they refuse until they are opened again.
+    halted: BTreeMap<GroupId, Halt>,
+    dirty: BTreeSet<GroupId>,
+    openings: u64,
+}
+
+impl<M: StateMachine> Shard<M> {
+    /// A shard without groups.
+    pub fn new(config: ReplicationConfig) -> Self {
+        Self {
+            config,
+            groups: BTreeMap::new(),
+            halted: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            openings: 0,
+        }
+    }
+
+    /// Takes inputs from the front, then at most one tick, then drives what they touched.
+    pub fn turn(&mut self, now: HybridTime, input: &mut Vec<In<M>>, out: &mut Vec<Act<M>>) {
+        let taken = input.len().min(INPUTS_MAX);
+        let mut tick = false;
+        for event in input.drain(..taken) {
+            match event {
+                In::Tick => tick = true,
+                event => self.take(event, now, out),
+            }
+        }
+        if tick {
+            self.tick(out);
+        }
+        for group in std::mem::take(&mut self.dirty) {
+            self.call(group, out, |replica, out| replica.cycle(now, out));
+            self.fetch(group, out);
+            if self.groups.get(&group).is_some_and(Replica::can_propose) {
+                self.dirty.insert(group);
+            }
+        }
+    }
+
+    /// Starts the reads a group asked for, within what all groups may hold.
+    fn fetch(&mut self, group: GroupId, out: &mut Vec<Act<M>>) {
+        if !self.groups.get(&group).is_some_and(Replica::wants_pages) {
+            return;
+        }
+        let pages: usize = self.groups.values().map(Replica::pages).sum();
+        let max = self.config.pages_bytes_total_max.get() / self.config.page_bytes_max.get().max(1);
+        let free = usize::try_from(max)
+            .unwrap_or(usize::MAX)
+            .saturating_sub(pages);
+        self.call(group, out, |replica, out| {
+            replica.fetch(free, out);
+            Ok(())
+        });
+    }
+
+    /// Is there work that needs no further input?
+    pub fn is_busy(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// Would a tick do anything?
+    pub fn needs_ticks(&self) -> bool {
+        self.groups.values().any(Replica::needs_ticks)
+    }
+
+    /// What a group's replica looks like from outside.
+    pub fn glance(&self, group: GroupId) -> Option<Glance> {
+        self.groups.get(&group).map(Replica::glance)
+    }
+
+    /// The machine of a group.
+    pub fn machine(&self, group: GroupId) -> Option<&M> {
+        self.groups.get(&group).map(Replica::machine)
+    }
+
+    /// Nothing is acknowledged from here on.
+    pub fn poison(&mut self) {
+        for replica in std::mem::take(&mut self.groups).into_values() {
+            self.halted
+                .insert(replica.group(), Halt("the volume has failed".into()));
+            replica.end(Failure::Poisoned);
+        }
+    }
+
+    fn take(&mut self, event: In<M>, now: HybridTime, out: &mut Vec<Act<M>>) {
+        match event {
+            In::Tick => {}
+            In::Open(opening) => self.open(*opening, out),
+            In::Close(group) => self.close(group, out),
+            In::Propose {
+                group,
+                proposal,
+                answer,
+            } => {
+                if let Some(replica) = self.groups.get_mut(&group) {
+                    replica.offer(proposal, answer);
+                    self.dirty.insert(group);
+                } else {
+                    answer.settle(Err(self.absence(group)));
+                }
+            }
+            In::Change {
+                group,
+                changes,
+                answer,
+            } => {
+                if self.groups.contains_key(&group) {
+                    self.drive(group, out, |replica, out| {
+                        replica.change(&changes, answer, now, out)
+                    });
+                } else {
+                    answer.settle(Err(self.absence(group)));
+                }
+            }
+            In::Peer(message) => {
+                self.drive(message.group, out, |replica, out| {
+                    replica.hear(message, out)
+                });
+            }
+            In::Persisted {
+                group,
+                epoch,
+                number,
+            } => {
+                self.complete(group, epoch, out, |replica, out| {
+                    replica.persisted(number, out)
+                });
+            }
+            In::Stalled { group, epoch } => {
+                self.complete(group, epoch, out, |replica, _| replica.stalled());
+            }
+            In::Fetched {
+                group,
+                epoch,
+                from,
+                entries,
+            } => {
+                self.complete(group, epoch, out, |replica, out| {
+                    replica.fetched(from, entries, out)
+                });
+            }
+            In::Checkpointed {
+                group,
+                epoch,
+                index,
+            } => {
+                self.complete(group, epoch, out, |replica, out| {
+                    replica.checkpointed(index, out)
+                });
+            }
+            In::Transfer { group, to } => self.drive(group, out, |replica, _| replica.transfer(to)),
+            In::Campaign(group) => self.drive(group, out, |replica, _| replica.campaign()),
+            In::Unreachable { group, peer } => {
+                self.drive(group, out, |replica, _| replica.unreachable(peer));
+            }
+            In::SnapshotReport {
+                group,
+                peer,
+                finished,
+            } => {
+                self.drive(group, out, |replica, _| {
+                    replica.snapshot_report(peer, finished)
+                });
+            }
+            In::Staged { install, staged } => self.staged(install, staged, out),
+        }
+    }
+
+    fn absence(&self, group: GroupId) -> Failure {
+        if self.halted.contains_key(&group) {
+            Failure::Poisoned
+        } else {
+            Failure::Closed
+        }
+    }
+
+    fn open(&mut self, opening: Opening<M>, out: &mut Vec<Act<M>>) {
+        self.openings += 1;
+        let (group, epoch) = (opening.recovered.group(), Epoch(self.openings));
+        let config = self.config.clone();
+        let opened = catch_unwind(AssertUnwindSafe(|| Replica::open(opening, epoch, &config)));
+        match opened {
+            Ok(Ok(replica)) => {
+                self.halted.remove(&group);
+                if let Some(old) = self.groups.insert(group, replica) {
+                    old.end(Failure::Closed);
+                }
+                self.drive(group, out, |replica, out| replica.begin(out));
+            }
+            Ok(Err(halt)) => self.halt(group, halt, out),
+            Err(panic) => self.halt(group, Halt(words(panic.as_ref())), out),
+        }
+    }
+
+    fn close(&mut self, group: GroupId, out: &mut Vec<Act<M>>) {
+        self.halted.remove(&group);
+        self.dirty.remove(&group);
+        if let Some(replica) = self.groups.remove(&group) {
+            replica.end(Failure::Closed);
+        }
+        out.push(Act::Closed(group));
+    }
+
+    fn tick(&mut self, out: &mut Vec<Act<M>>) {
+        let ticking = self
+            .groups
+            .iter()
+            .filter(|(_, replica)| replica.needs_ticks());
+        for group in ticking.map(|(group, _)| *group).collect::<Vec<_>>() {
+            self.drive(group, out, |replica, out| replica.tick(out));
+        }
+        self.shrink_tails();
+    }
+
+    /// Keeps all tails together within their bound.
+    fn shrink_tails(&mut self) {
+        let mut held: usize = self.groups.values().map(Replica::tail_bytes).sum();
+        let max = usize::try_from(self.config.tail_bytes_total_max.get()).unwrap_or(usize::MAX);
+        for replica in self.groups.values_mut() {
+            if held <= max {
+                return;
+            }
+            held -= replica.shrink_tail();
+        }
+    }
+
+    /// A completion counts for the opening that asked for it only.
+    fn complete(
+        &mut self,
+        group: GroupId,
+        epoch: Epoch,
+        out: &mut Vec<Act<M>>,
+        call: impl FnOnce(&mut Replica<M>, &mut Vec<Act<M>>) -> Result<(), Halt>,
+    ) {
+        if self
+            .groups
+            .get(&group)
+            .is_some_and(|replica| replica.epoch() == epoch)
+        {
+            self.drive(group, out, call);
+        }
+    }
+
+    /// Calls one replica, which is then driven in this turn.
+    fn drive(
+        &mut self,
+        group: GroupId,
+        out: &mut Vec<Act<M>>,
+        call: impl FnOnce(&mut Replica<M>, &mut Vec<Act<M>>) -> Result<(), Halt>,
+    ) {
+        if self.groups.contains_key(&group) {
+            self.dirty.insert(group);
+            self.call(group, out, call);
+        }
+    }
+
+    /// Calls one replica. A panic of the engine, or lost state, ends that replica alone.
+    fn call(
+        &mut self,
+        group: GroupId,
+        out: &mut Vec<Act<M>>,
+        call: impl FnOnce(&mut Replica<M>, &mut Vec<Act<M>>) -> Result<(), Halt>,
+    ) {
+        let Some(replica) = self.groups.get_mut(&group) else {
+            return;
+        };
+        let outcome = catch_unwind(AssertUnwindSafe(|| call(replica, out)));
+        match outcome {
+            Ok(Ok(())) => {}
+            Ok(Err(halt)) => self.halt(group, halt, out),
+            Err(panic) => self.halt(group, Halt(words(panic.as_ref())), out),
+        }
+    }
+
+    fn halt(&mut self, group: GroupId, halt: Halt, out: &mut Vec<Act<M>>) {
+        self.dirty.remove(&group);
+        if let Some(replica) = self.groups.remove(&group) {
+            replica.end(Failure::Poisoned);
+        }
+        self.halted.insert(group, halt.clone());
+        out.push(Act::Repair(group, halt));
+    }
+}
+
+fn words(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("the engine gave up").to_owned()
+}

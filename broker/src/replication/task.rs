@@ -1,0 +1,366 @@
+//! The shell around a shard: a task that feeds it and does what it asks for.
+//!
+//! The task runs on the caller's runtime, beside the sessions: a proposal reaches the shard, and its
+//! outcome the session, without waking another thread. Only disks have threads.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use quorate_protocol::{GroupId, HybridTime, ReplicaId};
+use quorate_storage::{Lane, StateLog, Storage};
+use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::replication::config::{ElectionWindow, GroupSpec, ReplicationConfig};
+use crate::replication::flush::{Disk, Poison};
+use crate::replication::group::{Group, GroupStatus, Room};
+use crate::replication::inbox::Inbox;
+use crate::replication::machine::StateMachine;
+use crate::replication::recovery::{OpenError, recover};
+use crate::replication::shard::Shard;
+use crate::replication::shard::event::{Act, In, Opening};
+
+/// Ticks between attempts to write to a full disk.
+const RETRY_TICKS: u32 = 20;
+
+/// What replication is given of the world.
+#[derive(Clone)]
+pub struct Environment {
+    /// The volume.
+    pub storage: Arc<dyn Storage>,
+    /// Hybrid time now.
+    pub now: Arc<dyn Fn() -> HybridTime + Send + Sync>,
+    /// Owns the shard's task.
+    pub tracker: TaskTracker,
+    /// The shard's state log; its folder exists.
+    pub state_log: PathBuf,
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Environment")
+            .field("state_log", &self.state_log)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why replication did not start.
+#[derive(Debug, thiserror::Error)]
+#[error("state log {}: {source}", path.display())]
+pub struct StartError {
+    /// The state log.
+    pub path: PathBuf,
+    /// What storage said.
+    source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// One shard and its groups. Cheap to clone.
+pub struct Replication<M: StateMachine>(Arc<Inner<M>>);
+
+struct Inner<M: StateMachine> {
+    config: ReplicationConfig,
+    inbox: Arc<Inbox<In<M>>>,
+    disk: Arc<Disk<M>>,
+    total: Arc<Semaphore>,
+    rooms: Mutex<BTreeMap<GroupId, Arc<Semaphore>>>,
+    closing: Arc<Mutex<BTreeMap<GroupId, oneshot::Sender<()>>>>,
+    stop: CancellationToken,
+    stopped: watch::Receiver<bool>,
+}
+
+impl<M: StateMachine> Clone for Replication<M> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<M: StateMachine> fmt::Debug for Replication<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replication")
+            .field("disk", &self.0.disk)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<M: StateMachine> Replication<M> {
+    /// Opens the state log and starts the shard's task. Needs a tokio runtime; blocks on the disk.
+    ///
+    /// # Errors
+    /// If the state log cannot be read.
+    pub fn start(environment: Environment, config: ReplicationConfig) -> Result<Self, StartError> {
+        let path = environment.state_log.clone();
+        let log = StateLog::open(&environment.storage, &path).map_err(|source| StartError {
+            path,
+            source: Box::new(source),
+        })?;
+        let inbox = Arc::new(Inbox::new());
+        let batch = usize::try_from(config.group_commit_bytes_max.get()).unwrap_or(usize::MAX);
+        let disk = Disk::new(environment.storage, Arc::clone(&inbox), log, batch);
+        let (ended, stopped) = watch::channel(false);
+        let total = Room::units(config.uncommitted_bytes_total_max.get());
+        let inner = Arc::new(Inner {
+            inbox: Arc::clone(&inbox),
+            disk: Arc::clone(&disk),
+            total: Arc::new(Semaphore::new(usize::try_from(total).unwrap_or(usize::MAX))),
+            rooms: Mutex::default(),
+            closing: Arc::default(),
+            stop: CancellationToken::new(),
+            stopped,
+            config: config.clone(),
+        });
+        let task = Task {
+            shard: Shard::new(config.clone()),
+            inbox,
+            disk,
+            now: environment.now,
+            closing: Arc::clone(&inner.closing),
+            tick: config.tick,
+            ticks: 0,
+            poisoned: false,
+        };
+        let stop = inner.stop.clone();
+        environment.tracker.spawn(async move {
+            task.run(stop).await;
+            ended.send_replace(true);
+        });
+        Ok(Self(inner))
+    }
+
+    /// Opens a group's replica, creating its log if there is none. Cancel safe: a dropped call may
+    /// leave the group open.
+    ///
+    /// # Errors
+    /// If its files cannot be read, or are another replica's.
+    pub async fn open(&self, spec: GroupSpec, machine: M) -> Result<Group<M>, OpenError> {
+        let group = spec.group;
+        let stopped = || OpenError::Stopped { group };
+        let (sender, opened) = oneshot::channel();
+        let inner = Arc::clone(&self.0);
+        let work = move || drop(sender.send(inner.open_now(&spec, machine)));
+        self.0.disk.storage().submit(Lane::Flush, Box::new(work));
+        opened.await.map_err(|_| stopped())?
+    }
+
+    /// Closes a group's replica: open proposals end, its files are flushed and marked whole.
+    pub async fn close_group(&self, group: GroupId) {
+        self.0.close(group).await;
+    }
+
+    /// Closes a group's replica and removes its files.
+    ///
+    /// # Errors
+    /// What the system reports; what is left is removed by calling again.
+    pub async fn delete(
+        &self,
+        group: GroupId,
+        replica: ReplicaId,
+        dir: PathBuf,
+    ) -> std::io::Result<()> {
+        self.0.close(group).await;
+        self.0.disk.forget(replica);
+        let (sender, removed) = oneshot::channel();
+        let storage = Arc::clone(self.0.disk.storage());
+        let work = move || drop(sender.send(remove_all(storage.as_ref(), &dir)));
+        self.0
+            .disk
+            .storage()
+            .submit(Lane::Background, Box::new(work));
+        removed
+            .await
+            .unwrap_or_else(|_| Err(std::io::ErrorKind::Interrupted.into()))
+    }
+
+    /// Closes all groups and ends the task.
+    pub async fn shutdown(&self) {
+        let groups: Vec<_> = self.0.rooms.lock().keys().copied().collect();
+        let mut closing = Vec::new();
+        for group in groups {
+            closing.push(self.0.begin_close(group));
+        }
+        for (group, closed) in closing {
+            self.0.finish_close(group, closed).await;
+        }
+        self.0.total.close();
+        self.0.stop.cancel();
+        let mut stopped = self.0.stopped.clone();
+        // The task may be gone already.
+        drop(stopped.wait_for(|stopped| *stopped).await);
+    }
+
+    /// Becomes something when the volume fails; the process must end then.
+    pub fn poisoned(&self) -> watch::Receiver<Option<Poison>> {
+        self.0.disk.poisoned()
+    }
+}
+
+impl<M: StateMachine> Inner<M> {
+    /// On a thread of the disk.
+    fn open_now(&self, spec: &GroupSpec, machine: M) -> Result<Group<M>, OpenError> {
+        let saved = self.disk.saved(spec.replica);
+        let tail = usize::try_from(self.config.tail_bytes_max.get()).unwrap_or(usize::MAX);
+        let (recovered, files) = recover(self.disk.storage(), spec, saved, machine, tail)?;
+        let reader = files.reader.clone();
+        self.disk.open(spec.group, &spec.dir, files);
+        let (status, watch) = watch::channel(GroupStatus::default());
+        let units = Room::units(self.config.uncommitted_bytes_max.get());
+        let own = Arc::new(Semaphore::new(usize::try_from(units).unwrap_or(usize::MAX)));
+        self.rooms.lock().insert(spec.group, Arc::clone(&own));
+        let window = window(spec, &self.config);
+        self.inbox.put(In::Open(Box::new(Opening {
+            recovered,
+            window,
+            status,
+        })));
+        let total_units = Room::units(self.config.uncommitted_bytes_total_max.get());
+        let total = Arc::clone(&self.total);
+        let room = Room {
+            group: own,
+            group_units: units,
+            total,
+            total_units,
+        };
+        Ok(Group {
+            id: spec.group,
+            inbox: Arc::clone(&self.inbox),
+            room,
+            reader,
+            status: watch,
+        })
+    }
+
+    async fn close(&self, group: GroupId) {
+        let (group, closed) = self.begin_close(group);
+        self.finish_close(group, closed).await;
+    }
+
+    fn begin_close(&self, group: GroupId) -> (GroupId, oneshot::Receiver<()>) {
+        if let Some(room) = self.rooms.lock().remove(&group) {
+            room.close();
+        }
+        let (sender, closed) = oneshot::channel();
+        self.closing.lock().insert(group, sender);
+        self.inbox.put(In::Close(group));
+        (group, closed)
+    }
+
+    async fn finish_close(&self, group: GroupId, closed: oneshot::Receiver<()>) {
+        // Ends as well if the task is gone, or the group was not there.
+        drop(closed.await);
+        drop(self.disk.close(group).await);
+    }
+}
+
+fn window(spec: &GroupSpec, config: &ReplicationConfig) -> ElectionWindow {
+    let place = spec
+        .voters
+        .iter()
+        .position(|voter| *voter == spec.replica)
+        .unwrap_or(0);
+    ElectionWindow::of(place, spec.voters.len(), config.election_ticks)
+}
+
+/// Removes a folder with the files in it; all of it may be gone already.
+fn remove_all(storage: &dyn Storage, dir: &Path) -> std::io::Result<()> {
+    if !storage.exists(dir)? {
+        return Ok(());
+    }
+    for entry in storage.list(dir)? {
+        let path = dir.join(&entry.name);
+        if entry.is_dir {
+            remove_all(storage, &path)?
+        } else {
+            storage.remove(&path)?
+        }
+    }
+    storage.remove_dir(dir)?;
+    dir.parent()
+        .map_or(Ok(()), |parent| storage.sync_dir(parent))
+}
+
+/// The shard with everything around it.
+struct Task<M: StateMachine> {
+    shard: Shard<M>,
+    inbox: Arc<Inbox<In<M>>>,
+    disk: Arc<Disk<M>>,
+    now: Arc<dyn Fn() -> HybridTime + Send + Sync>,
+    closing: Arc<Mutex<BTreeMap<GroupId, oneshot::Sender<()>>>>,
+    tick: std::time::Duration,
+    ticks: u32,
+    poisoned: bool,
+}
+
+impl<M: StateMachine> Task<M> {
+    async fn run(mut self, stop: CancellationToken) {
+        let mut clock = tokio::time::interval(self.tick);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut input, mut acts) = (Vec::new(), Vec::new());
+        loop {
+            let ticking = self.shard.needs_ticks() || self.disk.is_full();
+            tokio::select! {
+                biased;
+                () = self.inbox.filled() => {}
+                _ = clock.tick(), if ticking => input.push(In::Tick),
+                () = stop.cancelled() => return,
+            }
+            self.inbox.take(&mut input);
+            self.turns(&mut input, &mut acts);
+        }
+    }
+
+    /// Turns until there is nothing left to do at once.
+    fn turns(&mut self, input: &mut Vec<In<M>>, acts: &mut Vec<Act<M>>) {
+        self.note_tick(input);
+        loop {
+            self.shard.turn((self.now)(), input, acts);
+            for act in acts.drain(..) {
+                self.perform(act);
+            }
+            self.inbox.take(input);
+            if input.is_empty() && !self.shard.is_busy() {
+                return;
+            }
+        }
+    }
+
+    fn note_tick(&mut self, input: &[In<M>]) {
+        if !input.iter().any(|event| matches!(event, In::Tick)) {
+            return;
+        }
+        if !self.poisoned && self.disk.poisoned().borrow().is_some() {
+            self.poisoned = true;
+            self.shard.poison();
+        }
+        self.ticks = self.ticks.wrapping_add(1);
+        if self.ticks.is_multiple_of(RETRY_TICKS) {
+            self.disk.retry();
+        }
+    }
+
+    fn perform(&mut self, act: Act<M>) {
+        match act {
+            Act::Write(job) => self.disk.write(job),
+            Act::Hint(replica, hard) => self.disk.hint(replica, hard),
+            Act::Fetch(job) => self.disk.fetch(job),
+            Act::Checkpoint(job) => self.disk.checkpoint(job),
+            Act::Trim(group, point) => self.disk.trim(group, point),
+            Act::Closed(group) => drop(self.closing.lock().remove(&group)),
+            Act::Repair(group, why) => tracing::error!(%group, %why, "a replica ended"),
+            // No connection leads to a peer: as if it had just been lost.
+            Act::Send(message) => {
+                let (group, peer) = (message.group, message.to);
+                self.inbox.put(In::Unreachable { group, peer });
+            }
+            Act::Install(install) => self.inbox.put(In::Staged {
+                install,
+                staged: false,
+            }),
+            Act::SnapshotDone(..) => {}
+            Act::Swap(swap) => tracing::error!(?swap, "files were exchanged that nobody staged"),
+        }
+    }
+}
