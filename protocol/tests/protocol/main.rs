@@ -7,6 +7,7 @@
 
 mod batches;
 mod bombs;
+mod document;
 mod golden;
 mod properties;
 mod samples;
