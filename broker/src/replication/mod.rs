@@ -26,3 +26,6 @@ pub use machine::{Admission, Applied, RestoreError, Role, Seat, StateMachine};
 pub use recovery::{Files, OpenError, Recovered, recover};
 pub use task::{Environment, Replication, StartError};
 pub use ticket::{Answer, Failure, Ticket};
+
+#[cfg(test)]
+mod tests;

@@ -314,8 +314,8 @@ impl<M: StateMachine> Task<M> {
 
     /// Turns until there is nothing left to do at once.
     fn turns(&mut self, input: &mut Vec<In<M>>, acts: &mut Vec<Act<M>>) {
-        self.note_tick(input);
         loop {
+            self.note_tick(input);
             self.shard.turn((self.now)(), input, acts);
             for act in acts.drain(..) {
                 self.perform(act);
