@@ -11,7 +11,6 @@ use crate::auth::certificate::Certificate;
 const SCHEME: &str = "spiffe://";
 const URI_BYTES_MAX: usize = 256;
 const NAME_BYTES_MAX: usize = 128;
-const NAME_SEGMENTS_MAX: usize = 2;
 
 /// Why a certificate does not name a principal of this cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -227,13 +226,10 @@ impl fmt::Display for Principal {
     }
 }
 
-/// `name`, or `tenant/name`.
+/// `name`, or `tenant/name`: parts of a path that leads only downwards.
 fn check_name(name: &str) -> Result<(), &'static str> {
     if name.len() > NAME_BYTES_MAX {
         return Err("its name is longer than 128 bytes");
-    }
-    if name.split('/').count() > NAME_SEGMENTS_MAX {
-        return Err("its name has more than two parts");
     }
     name.split('/').try_for_each(check_segment)
 }
@@ -307,7 +303,6 @@ mod tests {
             "spiffe://prod/client//a",
             "spiffe://prod//a",
             "spiffe:///client/a",
-            "spiffe://prod/client/a/b/c",
             "spiffe://prod/client/..",
             "spiffe://prod/client/../admin/a",
             "spiffe://prod/client/a..b",

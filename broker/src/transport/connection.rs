@@ -41,7 +41,7 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// A write went through.
+    /// The client read something.
     pub(crate) fn handle_progress(&self) {
         self.stalls.store(0, Ordering::Relaxed);
     }

@@ -1,12 +1,16 @@
 //! The sending half of a stream, as frames.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
 use bytes::BytesMut;
 use quinn::SendStream;
 use quinn::StoppedError;
 use quinn::WriteError;
+use quinn::Written;
 use quorate_protocol::ErrorCode;
 use thiserror::Error;
 
@@ -119,15 +123,27 @@ impl FrameSender {
     async fn flush(&mut self) -> Result<(), SendError> {
         self.pending.retain(|piece| !piece.is_empty());
         while !self.pending.is_empty() {
-            let writing = self.stream.write_chunks(&mut self.pending);
-            match tokio::time::timeout(self.link.timings.write_stall, writing).await {
-                Ok(Ok(written)) => drop(self.pending.drain(..written.chunks)),
-                Ok(Err(error)) => return Err(write_error(error)),
-                Err(_) => return Err(self.stall()),
+            match self.write().await {
+                Some(Ok(written)) => drop(self.pending.drain(..written.chunks)),
+                Some(Err(error)) => return Err(write_error(error)),
+                None => return Err(self.stall()),
             }
         }
-        self.link.handle_progress();
         Ok(())
+    }
+
+    /// Writes what there is room for. Waits for room only as long as a stall may last: `None`.
+    async fn write(&mut self) -> Option<Result<Written, WriteError>> {
+        let mut writing = pin!(self.stream.write_chunks(&mut self.pending));
+        let at_once = poll_fn(|context| Poll::Ready(writing.as_mut().poll(context)));
+        if let Poll::Ready(outcome) = at_once.await {
+            return Some(outcome);
+        }
+        let stall = self.link.timings.write_stall;
+        let outcome = tokio::time::timeout(stall, writing).await.ok()?;
+        // Room that was waited for shows that the client reads.
+        self.link.handle_progress();
+        Some(outcome)
     }
 
     fn stall(&mut self) -> SendError {

@@ -62,22 +62,18 @@ impl ChainVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
         purpose: Purpose,
-    ) -> Result<(), webpki::Error> {
+    ) -> Result<(), CertificateError> {
         let usage = match purpose {
             Purpose::Client => KeyUsage::required(CLIENT_AUTH),
             Purpose::Server => KeyUsage::required(SERVER_AUTH),
         };
-        EndEntityCert::try_from(leaf)?
-            .verify_for_usage(
-                self.algorithms.all,
-                &self.anchors,
-                intermediates,
-                now,
-                usage,
-                None,
-                None,
-            )
-            .map(drop)
+        EndEntityCert::try_from(leaf)
+            .and_then(|leaf| {
+                let (algorithms, anchors) = (self.algorithms.all, &self.anchors);
+                leaf.verify_for_usage(algorithms, anchors, intermediates, now, usage, None, None)
+                    .map(drop)
+            })
+            .map_err(certificate_error)
     }
 }
 
@@ -104,10 +100,10 @@ impl ClientCertVerifier for ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        match self.0.verify(leaf, intermediates, now, Purpose::Client) {
-            Ok(()) => Ok(ClientCertVerified::assertion()),
-            Err(error) => Err(Error::InvalidCertificate(certificate_error(error))),
-        }
+        self.0
+            .verify(leaf, intermediates, now, Purpose::Client)
+            .map(|()| ClientCertVerified::assertion())
+            .map_err(Error::InvalidCertificate)
     }
 
     fn verify_tls12_signature(
@@ -145,9 +141,11 @@ fn certificate_error(error: webpki::Error) -> CertificateError {
             CertificateError::NotValidYetContext { time, not_before }
         }
         E::InvalidCertValidity => CertificateError::Expired,
-        E::UnknownIssuer | E::CaUsedAsEndEntity => CertificateError::UnknownIssuer,
+        // An authority of the same name with another key is another authority.
+        E::UnknownIssuer | E::CaUsedAsEndEntity | E::InvalidSignatureForPublicKey => {
+            CertificateError::UnknownIssuer
+        }
         E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => CertificateError::InvalidPurpose,
-        E::InvalidSignatureForPublicKey => CertificateError::BadSignature,
         E::UnsupportedCriticalExtension => CertificateError::UnhandledCriticalExtension,
         other => CertificateError::Other(OtherError(Arc::new(other))),
     }
