@@ -15,7 +15,9 @@ use quorate_protocol::Limits;
 use crate::auth::Principal;
 use crate::clock::Clock;
 use crate::transport::admission::Place;
-use crate::transport::admission::TokenBucket;
+use crate::transport::admission::STREAMS_PER_SECOND;
+use crate::transport::admission::StreamRate;
+use crate::transport::admission::Turn;
 use crate::transport::lost::ConnectionLost;
 use crate::transport::lost::close_reason;
 use crate::transport::lost::to_varint;
@@ -26,9 +28,6 @@ use crate::transport::settings::Timings;
 
 /// Stalled writes in a row that end the connection.
 const STALLS_MAX: u32 = 3;
-/// Streams a client may open per second, and at once.
-const STREAM_RATE: u32 = 200;
-const STREAM_BURST: u32 = 400;
 
 /// What a connection and its streams share. The place among the connections is given back when
 /// the last of them is dropped.
@@ -76,7 +75,7 @@ pub struct Connection {
     principal: Principal,
     not_after: Duration,
     batch_bytes_max: u32,
-    opens: Mutex<TokenBucket>,
+    opens: Mutex<StreamRate>,
 }
 
 /// Figures of a connection.
@@ -110,7 +109,7 @@ impl Connection {
         timings: Timings,
         batch_bytes_max: u32,
     ) -> Self {
-        let opens = TokenBucket::new(STREAM_BURST, clock.monotonic());
+        let opens = StreamRate::new(clock.monotonic());
         let link = Link {
             clock,
             timings,
@@ -147,20 +146,16 @@ impl Connection {
 
     /// The next stream the client opens. Cancel-safe.
     ///
-    /// Its frames are held to the limits before HelloAck until
-    /// [`raise_limits`](Self::raise_limits) was called.
+    /// A client that opens them too fast waits. Its frames are held to the limits before HelloAck
+    /// on the first stream, until [`FrameReceiver::set_limits`] raises them.
     ///
     /// # Errors
-    /// The connection is gone, or was closed here because the client opens streams too fast.
+    /// The connection is gone, or was closed here because the client kept opening too fast.
     pub async fn accept_stream(&self) -> Result<(FrameSender, FrameReceiver), ConnectionLost> {
+        self.await_turn().await?;
         let (send, receive) = self.link.quinn.accept_bi().await?;
+        self.opens.lock().handle_stream(self.link.clock.monotonic());
         self.link.place.move_to(self.remote().ip());
-        let now = self.link.clock.monotonic();
-        if !self.opens.lock().take(now, STREAM_RATE, STREAM_BURST) {
-            let text = "streams are opened too fast: at most 200 per second";
-            self.link.close(ErrorCode::STREAM_RATE, text);
-            return Err(ConnectionLost::ClosedHere);
-        }
         let limits = Limits {
             batch_bytes_max: self.batch_bytes_max,
             established: receive.id().index() > 0,
@@ -169,6 +164,27 @@ impl Connection {
             FrameSender::new(send, self.link.clone()),
             FrameReceiver::new(receive, self.link.clone(), limits),
         ))
+    }
+
+    async fn await_turn(&self) -> Result<(), ConnectionLost> {
+        loop {
+            let now = self.link.clock.monotonic();
+            let turn = self
+                .opens
+                .lock()
+                .turn(now, self.link.timings.stream_pressure);
+            match turn {
+                Turn::Now => return Ok(()),
+                Turn::Later(wait) => tokio::time::sleep(wait).await,
+                Turn::Never => {
+                    let text = format!(
+                        "streams are opened too fast: more than {STREAMS_PER_SECOND} per second"
+                    );
+                    self.link.close(ErrorCode::STREAM_RATE, &text);
+                    return Err(ConnectionLost::ClosedHere);
+                }
+            }
+        }
     }
 
     /// Lets the client open `streams` streams at a time, with the connection window they need.

@@ -1,5 +1,6 @@
 //! From an admitted attempt to an authenticated connection.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use quinn::Incoming;
@@ -22,6 +23,7 @@ use crate::transport::connection::Connection;
 use crate::transport::connection::Established;
 use crate::transport::lost::close_reason;
 use crate::transport::lost::to_varint;
+use crate::transport::report::Reporter;
 use crate::transport::settings::Timings;
 
 /// Why a client gets no connection.
@@ -65,6 +67,7 @@ pub(crate) struct Reception {
     pub(crate) timings: Timings,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) batch_bytes_max: u32,
+    pub(crate) reporter: Reporter,
 }
 
 impl Reception {
@@ -92,6 +95,12 @@ impl Reception {
                 Err(error)
             }
         }
+    }
+
+    /// Tells the operator about a client that got no connection.
+    pub(crate) fn handle_refusal(&self, remote: SocketAddr, error: &HandshakeError) {
+        let now = self.clock.monotonic();
+        self.reporter.handle_refusal(now, remote, error);
     }
 
     fn identify(&self, quinn: quinn::Connection) -> Result<Established, HandshakeError> {

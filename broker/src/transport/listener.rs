@@ -19,10 +19,10 @@ use crate::transport::bind::BindError;
 use crate::transport::bind::Parts;
 use crate::transport::bind::bind;
 use crate::transport::connection::Connection;
-use crate::transport::handshake::HandshakeError;
 use crate::transport::handshake::Reception;
 use crate::transport::lost::close_reason;
 use crate::transport::lost::to_varint;
+use crate::transport::report::Reporter;
 use crate::transport::settings::Config;
 
 /// Connections that wait to be taken. Their handshakes count as in flight until then.
@@ -59,6 +59,7 @@ impl Listener {
                 timings: config.timings,
                 clock,
                 batch_bytes_max: config.limits.batch_bytes_max,
+                reporter: Reporter::default(),
             }),
             sender,
             tracker: tracker.clone(),
@@ -140,13 +141,9 @@ impl Door {
             match reception.receive(incoming, config).await {
                 // Nobody listens any more if this fails.
                 Ok(connection) => drop(sender.send(connection).await),
-                Err(error) => report(remote, &error),
+                Err(error) => reception.handle_refusal(remote, &error),
             }
             drop(in_flight);
         });
     }
-}
-
-fn report(remote: SocketAddr, error: &HandshakeError) {
-    tracing::debug!(%remote, "client refused: {error}");
 }

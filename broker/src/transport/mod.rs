@@ -14,6 +14,7 @@ mod lost;
 mod pace;
 mod quic;
 mod receiver;
+mod report;
 mod runtime;
 mod sender;
 mod settings;

@@ -77,6 +77,8 @@ pub struct Timings {
     pub frame_bytes_per_second: u32,
     /// For a write to make progress.
     pub write_stall: Duration,
+    /// For a client to stop opening streams faster than it may.
+    pub stream_pressure: Duration,
     /// For any packet of the other side.
     pub idle: Duration,
 }
@@ -89,6 +91,7 @@ impl Default for Timings {
             frame_grace: Duration::from_secs(30),
             frame_bytes_per_second: 1024,
             write_stall: Duration::from_secs(30),
+            stream_pressure: Duration::from_secs(10),
             idle: Duration::from_secs(30),
         }
     }

@@ -57,6 +57,7 @@ async fn a_flood_of_first_packets_is_answered_with_retry_and_honest_clients_get_
     });
     let flood = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let packets = initials(&world, 1_000);
+    let before = resident();
     let sending = async {
         for packet in &packets {
             flood.send_to(packet, world.address()).await.unwrap();
@@ -80,6 +81,11 @@ async fn a_flood_of_first_packets_is_answered_with_retry_and_honest_clients_get_
     };
     let ((), begun) = within(async { tokio::join!(sending, counting) }).await;
     assert!(begun <= 64, "{begun} handshakes were begun");
+    let grown = resident().saturating_sub(before);
+    assert!(
+        grown < 10 << 20,
+        "{grown} bytes for handshakes never continued"
+    );
     let (_client, server) = within(world.connect()).await;
     assert_eq!(server.principal().name(), "alice");
 }

@@ -1,8 +1,19 @@
 //! Certificates that must not get a connection, and what their holders are told.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_broker::auth::Principal;
 use quorate_broker::auth::Role;
+use quorate_broker::auth::TrustDomain;
+use quorate_broker::clock::Clock;
+use quorate_broker::clock::SystemClock;
+use quorate_broker::config::TlsFiles;
 use quorate_protocol::ErrorCode;
 use rcgen::ExtendedKeyUsagePurpose;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
 use tokio_util::task::TaskTracker;
 
 use crate::authority::Authority;
@@ -11,6 +22,7 @@ use crate::world::Refusal;
 use crate::world::Setup;
 use crate::world::World;
 use crate::world::broker_certificate;
+use crate::world::dial_from;
 use crate::world::listen;
 use crate::world::material;
 
@@ -210,5 +222,78 @@ async fn a_broker_does_not_start_with_a_certificate_that_clients_would_refuse() 
         let refused = listen(Setup::default(), material, &TaskTracker::new());
         let text = refused.unwrap_err().to_string();
         assert!(text.contains(complaint), "{complaint}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn the_certificates_we_issue_are_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    let issued = quorate_certs::init(&quorate_certs::InitRequest {
+        cluster: "prod".to_owned(),
+        out: folder.path().join("certs"),
+        brokers: vec![quorate_certs::BrokerRequest {
+            name: "one".to_owned(),
+            hosts: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
+        }],
+        development: true,
+        now: std::time::UNIX_EPOCH + Duration::from_micros(SystemClock::new().now_micros()),
+    })
+    .unwrap();
+    let broker = &issued.brokers[0];
+    let material = TlsFiles {
+        peer_ca_file: broker.ca_file.clone(),
+        client_ca_file: broker.client_ca_file.clone().unwrap(),
+        cert_file: broker.cert_file.clone(),
+        key_file: broker.key_file.clone().unwrap(),
+    }
+    .read()
+    .unwrap();
+    let listener = listen(Setup::default(), material, &TaskTracker::new()).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_file(&issued.admin.ca_file).unwrap())
+        .unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let chain = CertificateDer::pem_file_iter(&issued.admin.cert_file).unwrap();
+    let key = PrivateKeyDer::from_pem_file(issued.admin.key_file.as_ref().unwrap()).unwrap();
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain.map(Result::unwrap).collect(), key)
+        .unwrap();
+    tls.alpn_protocols = vec![b"quorate/1".to_vec()];
+    let _client = dial_from("127.0.0.1:0", listener.local_addr(), tls)
+        .await
+        .unwrap();
+    let server = listener.accept().await.unwrap();
+    assert_eq!(server.principal().to_string(), issued.admin.identity);
+}
+
+#[test]
+fn names_we_issue_are_names_we_accept() {
+    let domain = TrustDomain::parse("prod").unwrap();
+    let long = "a".repeat(128);
+    for name in [
+        "a",
+        "till-7",
+        "tenant/app",
+        "a/b/c",
+        "x_1.y",
+        "-",
+        "a.b",
+        &long,
+    ] {
+        let issued = quorate_certs::Identity::new("prod", quorate_certs::Role::Client, name);
+        let uri = issued.unwrap().to_string();
+        assert_eq!(Principal::parse(&uri, &domain).unwrap().to_string(), uri);
+    }
+    for name in [
+        "", ".", "...", "a..b", "a//b", "/a", "a/", "A", "a%2f", "a b",
+    ] {
+        let issued = quorate_certs::Identity::new("prod", quorate_certs::Role::Client, name);
+        assert!(issued.is_err(), "{name:?}");
+        let uri = format!("spiffe://prod/client/{name}");
+        assert!(Principal::parse(&uri, &domain).is_err(), "{name:?}");
     }
 }

@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use quorate_protocol::{
-    BatchBuilder, BatchIdentity, ControlRecord, GroupId, HybridTime, LogIndex, Offset, ProducerEpoch,
-    ProducerId, RecordBatch, RecordDraft, ReplicaId, Sequence, Stamp, Term, control_batch, records,
+    BatchBuilder, BatchIdentity, ControlRecord, GroupId, HybridTime, LogIndex, Offset,
+    ProducerEpoch, ProducerId, RecordBatch, RecordDraft, ReplicaId, Sequence, Stamp, Term,
+    control_batch, records,
 };
 use quorate_storage::{Entry, EntryKind};
 use std::collections::BTreeMap;
@@ -15,7 +16,11 @@ use crate::replication::tests::mix;
 #[derive(Clone, Debug)]
 pub(super) enum Ask {
     /// A batch of `records` whose bytes follow from `number`.
-    Write { number: u64, records: u32, len: usize },
+    Write {
+        number: u64,
+        records: u32,
+        len: usize,
+    },
     /// As `Write`, answered only by apply.
     WriteAtApply { number: u64 },
     /// Joins the youngest entry that is on its way.
@@ -56,7 +61,13 @@ fn batch(number: u64, count: u32, len: usize, seat: Seat) -> RecordBatch {
     let value = value(number, len);
     for _ in 0..count {
         let value = Some(&value[..]);
-        let draft = RecordDraft { key: None, value, headers: &[], timestamp_us: 1, id: None };
+        let draft = RecordDraft {
+            key: None,
+            value,
+            headers: &[],
+            timestamp_us: 1,
+            id: None,
+        };
         builder.push(&draft).unwrap();
     }
     let identity = BatchIdentity {
@@ -90,8 +101,14 @@ fn verify(entry: &Entry) {
 impl Book {
     fn write(&mut self, batch: RecordBatch, seat: Seat, now: bool) -> Admission<Receipt> {
         self.overlay.insert(seat.index, seat.next_offset);
-        let receipt = Receipt { index: seat.index, offset: seat.next_offset };
-        Admission::Append { batch, reply: now.then_some(receipt) }
+        let receipt = Receipt {
+            index: seat.index,
+            offset: seat.next_offset,
+        };
+        Admission::Append {
+            batch,
+            reply: now.then_some(receipt),
+        }
     }
 }
 
@@ -109,31 +126,50 @@ impl StateMachine for Book {
     fn admit(&mut self, proposal: Ask, seat: Seat) -> Admission<Receipt> {
         assert!(self.role.2, "only a ready leader admits");
         match proposal {
-            Ask::Write { number, records, len } => {
-                self.write(batch(number, records, len, seat), seat, true)
-            }
+            Ask::Write {
+                number,
+                records,
+                len,
+            } => self.write(batch(number, records, len, seat), seat, true),
             Ask::WriteAtApply { number } => self.write(batch(number, 1, 8, seat), seat, false),
             Ask::Again => match self.overlay.last_key_value() {
-                Some((&index, &offset)) => {
-                    Admission::Join { index, reply: Receipt { index, offset } }
-                }
-                None => Admission::Answer(Receipt { index: self.applied, offset: Offset::ZERO }),
+                Some((&index, &offset)) => Admission::Join {
+                    index,
+                    reply: Receipt { index, offset },
+                },
+                None => Admission::Answer(Receipt {
+                    index: self.applied,
+                    offset: Offset::ZERO,
+                }),
             },
-            Ask::Peek => Admission::Answer(Receipt { index: self.applied, offset: seat.next_offset }),
+            Ask::Peek => Admission::Answer(Receipt {
+                index: self.applied,
+                offset: seat.next_offset,
+            }),
             Ask::Trim(up_to) => {
                 let batch = control_batch(&ControlRecord::Trim { up_to }, stamp(seat)).unwrap();
-                let receipt = Receipt { index: seat.index, offset: seat.next_offset };
-                Admission::Append { batch, reply: Some(receipt) }
+                let receipt = Receipt {
+                    index: seat.index,
+                    offset: seat.next_offset,
+                };
+                Admission::Append {
+                    batch,
+                    reply: Some(receipt),
+                }
             }
         }
     }
 
     fn apply(&mut self, entry: &Entry) -> Applied<Receipt> {
-        assert!(self.applied.get() == 0 || entry.index == self.applied.next(), "applied once, in order");
+        assert!(
+            self.applied.get() == 0 || entry.index == self.applied.next(),
+            "applied once, in order"
+        );
         self.applied = entry.index;
         self.applies += 1;
         let digest = u64::from(entry.batch.header_crc()) << 32 | u64::from(entry.batch.body_crc());
-        self.hash = mix(self.hash ^ mix(entry.index.get()) ^ digest ^ u64::from(entry.kind.to_byte()));
+        self.hash =
+            mix(self.hash ^ mix(entry.index.get()) ^ digest ^ u64::from(entry.kind.to_byte()));
         self.overlay.remove(&entry.index);
         let mut trim = None;
         match entry.kind {
@@ -142,19 +178,26 @@ impl StateMachine for Book {
                 self.count += u64::from(entry.batch.record_count());
             }
             EntryKind::Control => {
-                if let ControlRecord::Trim { up_to } = ControlRecord::decode(&entry.batch).unwrap() {
+                if let ControlRecord::Trim { up_to } = ControlRecord::decode(&entry.batch).unwrap()
+                {
                     trim = Some(up_to);
                 }
             }
             EntryKind::Blank | EntryKind::Membership => {}
         }
-        let reply = Some(Receipt { index: entry.index, offset: entry.batch.base_offset() });
+        let reply = Some(Receipt {
+            index: entry.index,
+            offset: entry.batch.base_offset(),
+        });
         Applied { reply, trim }
     }
 
     fn committed(&mut self, commit: LogIndex, high_watermark: Offset, log_start: Offset) {
         assert!(commit >= self.told.0, "commit never moves back");
-        assert!(high_watermark >= self.told.1, "the high watermark never moves back");
+        assert!(
+            high_watermark >= self.told.1,
+            "the high watermark never moves back"
+        );
         assert!(log_start >= self.told.2, "the log start never moves back");
         self.told = (commit, high_watermark, log_start);
     }

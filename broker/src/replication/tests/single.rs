@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_protocol::{ByteSize, GroupTag, LogIndex, Offset, ReplicaId};
-use quorate_storage::{Crash, DiskStorage, LogConfig, MemoryStorage, ReadMode, ReadOutcome, Storage};
+use quorate_storage::{
+    Crash, DiskStorage, LogConfig, MemoryStorage, ReadMode, ReadOutcome, Storage,
+};
 use tokio_util::task::TaskTracker;
 
 use crate::replication::tests::book::{Ask, Book, GROUP, time};
@@ -40,9 +42,14 @@ fn start_on(storage: Arc<dyn Storage>, state_log: &str) -> Replication<Book> {
 }
 
 fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
-        tokio::time::timeout(Duration::from_secs(30), test).await.expect("nothing hangs");
+        tokio::time::timeout(Duration::from_secs(30), test)
+            .await
+            .expect("nothing hangs");
     });
 }
 
@@ -51,7 +58,13 @@ async fn ready(group: &Group<Book>) {
 }
 
 async fn write(group: &Group<Book>, number: u64) -> Result<Offset, Failure> {
-    let ticket = group.propose(Ask::Write { number, records: 3, len: 40 }).await?;
+    let ticket = group
+        .propose(Ask::Write {
+            number,
+            records: 3,
+            len: 40,
+        })
+        .await?;
     ticket.await.map(|receipt| receipt.offset)
 }
 
@@ -59,10 +72,17 @@ fn data(group: &Group<Book>) -> u64 {
     let reader = group.reader();
     let (mut next, end, mut records) = (reader.log_start(), reader.log_end(), 0);
     while next < end {
-        let read = reader.read(next, end, usize::MAX, ReadMode::Blocking).unwrap();
-        let ReadOutcome::Batches(batches) = read else { panic!("blocking reads do not give up") };
+        let read = reader
+            .read(next, end, usize::MAX, ReadMode::Blocking)
+            .unwrap();
+        let ReadOutcome::Batches(batches) = read else {
+            panic!("blocking reads do not give up")
+        };
         next = batches.last().unwrap().next_offset();
-        records += batches.iter().map(|batch| u64::from(batch.record_count())).sum::<u64>();
+        records += batches
+            .iter()
+            .map(|batch| u64::from(batch.record_count()))
+            .sum::<u64>();
     }
     records
 }
@@ -74,7 +94,10 @@ fn a_sole_voter_acknowledges_and_remembers_after_a_power_cut() {
         let mut next = 0;
         for life in 0..4 {
             let replication = start(&storage);
-            let group = replication.open(spec("/g", 1 << 20), Book::default()).await.unwrap();
+            let group = replication
+                .open(spec("/g", 1 << 20), Book::default())
+                .await
+                .unwrap();
             ready(&group).await;
             for number in 0..50 {
                 assert_eq!(write(&group, number).await, Ok(Offset::new(next)));
@@ -95,17 +118,33 @@ fn tickets_are_answered_in_their_own_ways() {
     run(async {
         let storage = Arc::new(MemoryStorage::inline());
         let replication = start(&storage);
-        let group = replication.open(spec("/g", 1 << 20), Book::default()).await.unwrap();
+        let group = replication
+            .open(spec("/g", 1 << 20), Book::default())
+            .await
+            .unwrap();
         ready(&group).await;
-        let first = group.propose(Ask::Write { number: 1, records: 2, len: 5 }).await.unwrap();
+        let first = group
+            .propose(Ask::Write {
+                number: 1,
+                records: 2,
+                len: 5,
+            })
+            .await
+            .unwrap();
         let again = group.propose(Ask::Again).await.unwrap();
         let peek = group.propose(Ask::Peek).await.unwrap();
-        let late = group.propose(Ask::WriteAtApply { number: 2 }).await.unwrap();
+        let late = group
+            .propose(Ask::WriteAtApply { number: 2 })
+            .await
+            .unwrap();
         let first = first.await.unwrap();
         assert_eq!(again.await.unwrap(), first);
         assert_eq!(peek.await.unwrap().offset, Offset::new(2));
         let late = late.await.unwrap();
-        assert_eq!((late.offset, late.index), (Offset::new(2), first.index.next()));
+        assert_eq!(
+            (late.offset, late.index),
+            (Offset::new(2), first.index.next())
+        );
     });
 }
 
@@ -114,7 +153,10 @@ fn retention_removes_files_and_survives_a_restart() {
     run(async {
         let storage = Arc::new(MemoryStorage::inline());
         let replication = start(&storage);
-        let group = replication.open(spec("/g", 8 << 10), Book::default()).await.unwrap();
+        let group = replication
+            .open(spec("/g", 8 << 10), Book::default())
+            .await
+            .unwrap();
         ready(&group).await;
         for number in 0..120 {
             write(&group, number).await.unwrap();
@@ -124,12 +166,22 @@ fn retention_removes_files_and_survives_a_restart() {
         let (point, begin) = (segments[1].last_index, segments[2].base_offset);
         let ticket = group.propose(Ask::Trim(point)).await.unwrap();
         ticket.await.unwrap();
-        group.watch().wait_for(|status| status.first == point.next()).await.unwrap();
+        group
+            .watch()
+            .wait_for(|status| status.first == point.next())
+            .await
+            .unwrap();
         write(&group, 1).await.unwrap();
-        assert_eq!((group.reader().first_index(), group.reader().log_start()), (point.next(), begin));
+        assert_eq!(
+            (group.reader().first_index(), group.reader().log_start()),
+            (point.next(), begin)
+        );
         storage.crash(Crash::Synced);
         let replication = start(&storage);
-        let group = replication.open(spec("/g", 8 << 10), Book::default()).await.unwrap();
+        let group = replication
+            .open(spec("/g", 8 << 10), Book::default())
+            .await
+            .unwrap();
         ready(&group).await;
         assert_eq!(group.reader().log_start(), begin);
         assert_eq!(data(&group), 121 * 3 - begin.get());
@@ -141,14 +193,24 @@ fn a_full_disk_refuses_until_there_is_room_and_loses_nothing() {
     run(async {
         let storage = Arc::new(MemoryStorage::inline());
         let replication = start(&storage);
-        let group = replication.open(spec("/g", 64 << 10), Book::default()).await.unwrap();
+        let group = replication
+            .open(spec("/g", 64 << 10), Book::default())
+            .await
+            .unwrap();
         ready(&group).await;
         storage.limit_space(Some(0));
         // What is preallocated may still take some.
         let mut waiting = Vec::new();
         let mut number = 0;
         while !group.status().disk_full {
-            let ticket = group.propose(Ask::Write { number, records: 1, len: 4000 }).await.unwrap();
+            let ticket = group
+                .propose(Ask::Write {
+                    number,
+                    records: 1,
+                    len: 4000,
+                })
+                .await
+                .unwrap();
             waiting.push(ticket);
             number += 1;
             tokio::task::yield_now().await;
@@ -162,7 +224,11 @@ fn a_full_disk_refuses_until_there_is_room_and_loses_nothing() {
             settled += u64::from(ticket.await.is_ok());
         }
         assert_eq!(group.reader().log_end(), Offset::new(settled));
-        group.watch().wait_for(|status| !status.disk_full).await.unwrap();
+        group
+            .watch()
+            .wait_for(|status| !status.disk_full)
+            .await
+            .unwrap();
         assert!(write(&group, 1).await.is_ok());
     });
 }
@@ -172,7 +238,10 @@ fn a_failed_flush_acknowledges_nothing_and_poisons_the_volume() {
     run(async {
         let storage = Arc::new(MemoryStorage::inline());
         let replication = start(&storage);
-        let group = replication.open(spec("/g", 1 << 20), Book::default()).await.unwrap();
+        let group = replication
+            .open(spec("/g", 1 << 20), Book::default())
+            .await
+            .unwrap();
         ready(&group).await;
         let mut poisoned = replication.poisoned();
         storage.fail_sync_after(0);
@@ -183,7 +252,10 @@ fn a_failed_flush_acknowledges_nothing_and_poisons_the_volume() {
         assert!(group.status().poisoned);
         storage.crash(Crash::Synced);
         let replication = start(&storage);
-        let group = replication.open(spec("/g", 1 << 20), Book::default()).await.unwrap();
+        let group = replication
+            .open(spec("/g", 1 << 20), Book::default())
+            .await
+            .unwrap();
         ready(&group).await;
         assert_eq!(write(&group, 3).await, Ok(Offset::ZERO));
     });
@@ -195,14 +267,23 @@ fn a_group_is_closed_opened_again_and_deleted() {
         let storage = Arc::new(MemoryStorage::inline());
         let replication = start(&storage);
         for life in 0..3 {
-            let group = replication.open(spec("/g", 1 << 20), Book::default()).await.unwrap();
+            let group = replication
+                .open(spec("/g", 1 << 20), Book::default())
+                .await
+                .unwrap();
             ready(&group).await;
             assert_eq!(write(&group, 1).await, Ok(Offset::new(3 * life)));
             replication.close_group(GROUP).await;
             assert_eq!(write(&group, 1).await, Err(Failure::Closed));
         }
-        replication.delete(GROUP, ReplicaId::new(11), "/g".into()).await.unwrap();
-        let group = replication.open(spec("/g", 1 << 20), Book::default()).await.unwrap();
+        replication
+            .delete(GROUP, ReplicaId::new(11), "/g".into())
+            .await
+            .unwrap();
+        let group = replication
+            .open(spec("/g", 1 << 20), Book::default())
+            .await
+            .unwrap();
         ready(&group).await;
         assert_eq!(write(&group, 1).await, Ok(Offset::ZERO));
         assert_eq!(group.status().first, LogIndex::new(2));
@@ -217,12 +298,23 @@ fn many_proposals_at_once_keep_their_order_on_a_real_disk() {
         let storage: Arc<dyn Storage> = Arc::new(DiskStorage::new());
         let replication = start_on(storage, state.to_str().unwrap());
         let place = dir.path().join("g");
-        let group = replication.open(spec(place.to_str().unwrap(), 1 << 20), Book::default()).await;
+        let group = replication
+            .open(spec(place.to_str().unwrap(), 1 << 20), Book::default())
+            .await;
         let group = group.unwrap();
         ready(&group).await;
         let mut tickets = Vec::new();
         for number in 0..2000 {
-            tickets.push(group.propose(Ask::Write { number, records: 1, len: 900 }).await.unwrap());
+            tickets.push(
+                group
+                    .propose(Ask::Write {
+                        number,
+                        records: 1,
+                        len: 900,
+                    })
+                    .await
+                    .unwrap(),
+            );
         }
         for (number, ticket) in tickets.into_iter().enumerate() {
             assert_eq!(ticket.await.unwrap().offset, Offset::new(number as u64));

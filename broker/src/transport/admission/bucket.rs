@@ -39,6 +39,12 @@ impl TokenBucket {
         self.tokens >= TOKEN
     }
 
+    /// Whether it has rested for a whole burst.
+    pub(crate) fn is_full(&mut self, now: Duration, per_second: u32, burst: u32) -> bool {
+        self.refill(now, per_second, burst);
+        self.tokens >= u64::from(burst) * TOKEN
+    }
+
     fn refill(&mut self, now: Duration, per_second: u32, burst: u32) {
         let elapsed = now.saturating_sub(self.filled_at);
         let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);

@@ -4,11 +4,14 @@ mod bucket;
 mod gate;
 mod places;
 mod sources;
+mod stream_rate;
 
-pub(crate) use crate::transport::admission::bucket::TokenBucket;
 pub(crate) use crate::transport::admission::gate::Gate;
 pub(crate) use crate::transport::admission::gate::InFlight;
 pub(crate) use crate::transport::admission::gate::Verdict;
 pub(crate) use crate::transport::admission::places::Place;
 pub(crate) use crate::transport::admission::places::Places;
 pub(crate) use crate::transport::admission::places::Refusal;
+pub(crate) use crate::transport::admission::stream_rate::STREAMS_PER_SECOND;
+pub(crate) use crate::transport::admission::stream_rate::StreamRate;
+pub(crate) use crate::transport::admission::stream_rate::Turn;
