@@ -153,7 +153,7 @@ mod tests {
             position: 4096 + number * 1500,
             next_index: LogIndex::new(number + 2),
             next_offset: Offset::new(number * 10),
-            chain: number as u32,
+            chain: 7,
             term: Term::new(1),
             time: HybridTime::new(number),
         }

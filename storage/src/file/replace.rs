@@ -89,14 +89,11 @@ pub(crate) fn replace(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> Resul
     Ok(())
 }
 
-/// Creates a directory and those above it, each name durable; existing ones are kept.
+/// Creates a directory and the one above it if need be, both names durable, also where an earlier process
+/// created them and died.
 pub(crate) fn create_dir_durably(storage: &dyn Storage, path: &Path) -> Result<(), Fault> {
-    let missing: Vec<&Path> = path
-        .ancestors()
-        .take_while(|ancestor| !ancestor.as_os_str().is_empty())
-        .take_while(|ancestor| !storage.exists(ancestor).unwrap_or(false))
-        .collect();
-    for directory in missing.into_iter().rev() {
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty());
+    for directory in above.into_iter().chain([path]) {
         match storage.create_dir(directory) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(Fault::of_write(directory, error));
@@ -104,7 +101,7 @@ pub(crate) fn create_dir_durably(storage: &dyn Storage, path: &Path) -> Result<(
             _ => sync_parent(storage, directory)?,
         }
     }
-    sync_parent(storage, path)
+    Ok(())
 }
 
 fn sync_parent(storage: &dyn Storage, path: &Path) -> Result<(), Fault> {

@@ -113,12 +113,14 @@ struct Listing {
 }
 
 impl Listing {
-    /// Lists the segments and drops files under temporary names: nothing ever relied upon those.
+    /// Makes names durable that an earlier process gave and did not live to flush, lists the segments and
+    /// drops files under temporary names: nothing ever relied upon those.
     fn read(storage: &dyn Storage, dir: &Path) -> Result<Self, OpenError> {
         let io = |error| OpenError::io(dir, error);
         if !storage.exists(dir).map_err(io)? {
             return Err(OpenError::Absent { path: dir.into() });
         }
+        storage.sync_dir(dir).map_err(io)?;
         let entries = storage.list(dir).map_err(io)?;
         for entry in entries.iter().filter(|entry| is_temporary(&entry.name)) {
             let path = dir.join(&entry.name);

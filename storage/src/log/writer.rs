@@ -190,6 +190,9 @@ impl LogWriter {
                     "it would replace an entry that is trimmed away",
                 ));
             }
+            if entry.batch.attributes().control == (entry.kind == EntryKind::Data) {
+                return Err(invalid(entry, "its kind does not fit its batch"));
+            }
             if entry.batch.len() > BATCH_BYTES_MAX {
                 return Err(invalid(entry, "its batch is longer than the format allows"));
             }

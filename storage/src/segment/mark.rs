@@ -70,7 +70,7 @@ mod tests {
     fn page(marks: [&DurableMark; 2]) -> Vec<u8> {
         let mut page = vec![0; 4096];
         for (mark, at) in marks.iter().zip(MARK_SECTORS) {
-            page[at as usize..][..SECTOR].copy_from_slice(&mark.encode(5));
+            page[usize::try_from(at).unwrap()..][..SECTOR].copy_from_slice(&mark.encode(5));
         }
         page
     }
