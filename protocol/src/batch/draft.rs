@@ -72,6 +72,11 @@ impl DraftBatch {
         RecordBatch::stamped(self.0.freeze())
     }
 
+    /// The records section, compressed if the attributes say so.
+    pub fn payload(&self) -> &[u8] {
+        self.0.get(layout::records_at(&self.0)..).unwrap_or_default()
+    }
+
     /// The batch's bytes, to be sent and sent again.
     pub fn into_bytes(self) -> Bytes {
         self.0.freeze()
