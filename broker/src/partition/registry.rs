@@ -1,0 +1,269 @@
+//! The partitions this broker holds: opened, found, retained, deleted.
+//!
+//! Opens and deletes exactly what it is told; a folder nobody told it about is never touched.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use quorate_protocol::ByteSize;
+use quorate_protocol::GroupId;
+use quorate_protocol::GroupTag;
+use quorate_protocol::PartitionId;
+use quorate_protocol::TopicId;
+use quorate_storage::Storage;
+use quorate_storage::log_exists;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Clock;
+use crate::partition::handle::Partition;
+use crate::partition::machine::PartitionMachine;
+use crate::partition::progress::Progress;
+use crate::partition::retention;
+use crate::partition::rules::Rules;
+use crate::partition::spec::DeletedReplica;
+use crate::partition::spec::PartitionSpec;
+use crate::partition::spec::group_dir;
+use crate::partition::spec::group_of_dir;
+use crate::replication;
+use crate::replication::GroupSpec;
+use crate::replication::Replication;
+
+/// What all partitions of a broker have in common.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The broker's data folder.
+    pub data_dir: PathBuf,
+    /// Size at which a segment is closed, unless a topic keeps less.
+    pub segment_bytes: ByteSize,
+    /// The largest batch.
+    pub batch_bytes_max: ByteSize,
+    /// Time between two looks at what retention lets go.
+    pub retention_interval: Duration,
+}
+
+/// What the registry needs from outside.
+#[derive(Debug)]
+pub struct Environment {
+    /// The groups.
+    pub replication: Replication<PartitionMachine>,
+    /// The disk.
+    pub storage: Arc<dyn Storage>,
+    /// Wall time, for retention.
+    pub clock: Arc<dyn Clock>,
+    /// Owns the retention task.
+    pub tracker: TaskTracker,
+    /// Ends it.
+    pub stop: CancellationToken,
+}
+
+/// Why a partition could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The replica was made earlier and its folder is gone.
+    #[error(
+        "{}: the folder of {partition} is missing, and with it acknowledged records: restore it, \
+         or delete the topic; it is never made anew", folder.display()
+    )]
+    Lost {
+        /// The partition, for people.
+        partition: String,
+        /// Where its folder should be.
+        folder: PathBuf,
+    },
+    /// The disk did not answer.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The path asked for.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The replica's log could not be opened.
+    #[error("{partition}: {source}")]
+    Replica {
+        /// The partition, for people.
+        partition: String,
+        /// Why.
+        source: replication::OpenError,
+    },
+}
+
+/// Why a deleted group's folder is still there.
+#[derive(Debug, thiserror::Error)]
+#[error("group {group}: its folder could not be removed: {source}")]
+pub struct DeleteError {
+    group: GroupId,
+    source: io::Error,
+}
+
+/// The partitions of one broker. Clones are cheap and mean the same registry.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    config: Config,
+    replication: Replication<PartitionMachine>,
+    storage: Arc<dyn Storage>,
+    open: RwLock<BTreeMap<(TopicId, PartitionId), Partition>>,
+}
+
+impl Registry {
+    /// An empty registry; its retention task ends with `stop`.
+    #[must_use]
+    pub fn new(config: Config, environment: Environment) -> Self {
+        let Environment {
+            replication,
+            storage,
+            clock,
+            tracker,
+            stop,
+        } = environment;
+        let interval = config.retention_interval;
+        let open = RwLock::default();
+        let registry = Self {
+            shared: Arc::new(Shared {
+                config,
+                replication,
+                storage,
+                open,
+            }),
+        };
+        let retained = registry.clone();
+        tracker.spawn(async move {
+            while stop
+                .run_until_cancelled(tokio::time::sleep(interval))
+                .await
+                .is_some()
+            {
+                retained.retain(clock.now_micros()).await;
+            }
+        });
+        registry
+    }
+
+    /// An open partition.
+    #[must_use]
+    pub fn get(&self, topic: TopicId, partition: PartitionId) -> Option<Partition> {
+        self.shared.open.read().get(&(topic, partition)).cloned()
+    }
+
+    /// All open partitions, in the order of topic and partition.
+    #[must_use]
+    pub fn all(&self) -> Vec<Partition> {
+        self.shared.open.read().values().cloned().collect()
+    }
+
+    /// Opens a partition's replica, making it if it was never made. It cannot be found before it
+    /// is published.
+    ///
+    /// # Errors
+    /// Its folder is gone, or its log cannot be opened.
+    pub async fn open(&self, spec: PartitionSpec) -> Result<Partition, OpenError> {
+        let config = &self.shared.config;
+        let dir = group_dir(&config.data_dir, spec.group, spec.tag);
+        let label = format!("{}/{}", spec.name, spec.partition);
+        if spec.made {
+            match log_exists(&self.shared.storage, &dir) {
+                Ok(true) => {}
+                Ok(false) => {
+                    return Err(OpenError::Lost {
+                        partition: label,
+                        folder: dir,
+                    });
+                }
+                Err(source) => return Err(OpenError::Io { path: dir, source }),
+            }
+        }
+        let progress = Arc::new(Progress::new());
+        let rules = Rules::new(spec.topic, &spec.settings, config.batch_bytes_max);
+        let machine = PartitionMachine::new(rules, Arc::clone(&progress));
+        let group = GroupSpec {
+            group: spec.group,
+            tag: spec.tag,
+            replica: spec.replica,
+            voters: spec.members.replicas().collect(),
+            dir,
+            log: retention::log_config(&spec.settings, config.segment_bytes),
+        };
+        let opened = self.shared.replication.open(group, machine).await;
+        let group = opened.map_err(|source| OpenError::Replica {
+            partition: label,
+            source,
+        })?;
+        Ok(Partition::new(
+            spec,
+            group,
+            progress,
+            Arc::clone(&self.shared.storage),
+        ))
+    }
+
+    /// Lets sessions find a partition.
+    pub fn publish(&self, partition: Partition) {
+        let key = (partition.spec().topic, partition.spec().partition);
+        self.shared.open.write().insert(key, partition);
+    }
+
+    /// Closes the replica of a deleted group and removes its folder, if there is one.
+    ///
+    /// # Errors
+    /// The folder, or part of it, is still there.
+    pub async fn delete(&self, deleted: DeletedReplica) -> Result<(), DeleteError> {
+        let DeletedReplica {
+            group,
+            tag,
+            replica,
+        } = deleted;
+        self.shared
+            .open
+            .write()
+            .retain(|_, open| (open.spec().group, open.spec().tag) != (group, tag));
+        let dir = group_dir(&self.shared.config.data_dir, group, tag);
+        let deleted = self.shared.replication.delete(group, replica, dir).await;
+        deleted.map_err(|source| DeleteError { group, source })
+    }
+
+    /// Folders beside those of the given groups: nobody here knows what they are, so they stay.
+    ///
+    /// # Errors
+    /// The folder of all groups cannot be listed.
+    pub fn unknown_folders(
+        &self,
+        known: &BTreeSet<(GroupId, GroupTag)>,
+    ) -> io::Result<Vec<PathBuf>> {
+        let groups = self.shared.config.data_dir.join("g");
+        if !self.shared.storage.exists(&groups)? {
+            return Ok(Vec::new());
+        }
+        let entries = self.shared.storage.list(&groups)?.into_iter();
+        let unknown = entries
+            .filter(|entry| group_of_dir(&entry.name).is_none_or(|group| !known.contains(&group)));
+        Ok(unknown.map(|entry| groups.join(entry.name)).collect())
+    }
+
+    /// Lets go, in every partition led here, of what retention does not keep at this time.
+    pub async fn retain(&self, now_micros: u64) {
+        for partition in self.all() {
+            let spec = partition.spec();
+            match partition.retain(now_micros).await {
+                Ok(Some(step)) => {
+                    tracing::debug!(topic = %spec.name, partition = %spec.partition, ?step, "retention");
+                }
+                Ok(None) => {}
+                Err(failure) => {
+                    tracing::debug!(topic = %spec.name, partition = %spec.partition, %failure, "retention waits");
+                }
+            }
+        }
+    }
+}
