@@ -1,0 +1,200 @@
+//! The metadata in bytes: what a broker needs to go on after an entry of group 0.
+//!
+//! Equal states have equal bytes, and bytes that are not exactly one state are refused.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quorate_protocol::BrokerId;
+use quorate_protocol::GroupId;
+use quorate_protocol::GroupTag;
+use quorate_protocol::ReplicaId;
+use quorate_protocol::TopicId;
+
+use crate::metadata::command::decode_broker;
+use crate::metadata::command::decode_name;
+use crate::metadata::command::decode_settings;
+use crate::metadata::command::encode_broker;
+use crate::metadata::command::encode_settings;
+use crate::metadata::producers::ProducerIds;
+use crate::metadata::state::BROKERS_MAX;
+use crate::metadata::state::Deleted;
+use crate::metadata::state::REPLICAS_MAX;
+use crate::metadata::state::State;
+use crate::metadata::state::TOPICS_MAX;
+use crate::metadata::topology::Assignment;
+use crate::metadata::topology::Replica;
+use crate::metadata::topology::Topic;
+use crate::metadata::topology::Topology;
+use crate::partition::codec::CodecError;
+use crate::partition::codec::Reader;
+use crate::partition::codec::Writer;
+
+const VERSION: u16 = 1;
+/// Partitions of a topic, whatever a broker's own limit.
+pub(super) const PARTITIONS_MAX: u32 = 1_024;
+const DELETED_MAX: usize = 10_000_000;
+
+pub(super) fn encode(state: &State) -> Bytes {
+    let mut writer = Writer::default();
+    writer.u16(VERSION);
+    writer.u32(state.next_group);
+    writer.u64(state.next_replica);
+    encode_topology(&mut writer, &state.topology);
+    writer.count(state.deleted.len());
+    for (group, deleted) in &state.deleted {
+        writer.u32(group.get());
+        writer.u64(deleted.tag.get());
+        writer.count(deleted.holders.len());
+        for (broker, replica) in &deleted.holders {
+            writer.u16(broker.get());
+            writer.u64(replica.get());
+        }
+    }
+    state.producers.encode(&mut writer);
+    Bytes::from(writer.into_bytes())
+}
+
+/// Reads a state; no bytes at all are the state at birth.
+pub(super) fn decode(bytes: &[u8]) -> Result<State, CodecError> {
+    if bytes.is_empty() {
+        return Ok(State::default());
+    }
+    let mut reader = Reader::new(bytes);
+    let version = reader.u16()?;
+    if version != VERSION {
+        return Err(CodecError::Version(version));
+    }
+    let mut state = State {
+        next_group: reader.u32()?,
+        next_replica: reader.u64()?,
+        topology: Arc::new(decode_topology(&mut reader)?),
+        ..State::default()
+    };
+    for _ in 0..reader.count("deleted groups", DELETED_MAX)? {
+        let (group, deleted) = decode_deleted(&mut reader)?;
+        if state.deleted.insert(group, deleted).is_some() {
+            return Err(CodecError::Invalid("a deleted group appears twice"));
+        }
+    }
+    state.producers = ProducerIds::decode(&mut reader)?;
+    reader.finish()?;
+    Ok(state)
+}
+
+fn encode_topology(writer: &mut Writer, topology: &Topology) {
+    writer.u64(topology.epoch);
+    writer.count(topology.brokers.len());
+    for (id, broker) in &topology.brokers {
+        writer.u16(id.get());
+        encode_broker(writer, broker);
+    }
+    writer.count(topology.topics.len());
+    for topic in topology.topics.values() {
+        encode_topic(writer, topic);
+    }
+}
+
+fn decode_topology(reader: &mut Reader<'_>) -> Result<Topology, CodecError> {
+    let mut topology = Topology {
+        epoch: reader.u64()?,
+        ..Topology::default()
+    };
+    for _ in 0..reader.count("brokers", BROKERS_MAX)? {
+        let id = BrokerId::new(reader.u16()?);
+        if topology
+            .brokers
+            .insert(id, decode_broker(reader)?)
+            .is_some()
+        {
+            return Err(CodecError::Invalid("a broker appears twice"));
+        }
+    }
+    for _ in 0..reader.count("topics", TOPICS_MAX)? {
+        let topic = decode_topic(reader)?;
+        let known = topology
+            .names
+            .insert(topic.name.clone(), topic.id)
+            .is_some();
+        if topology.topics.insert(topic.id, Arc::new(topic)).is_some() || known {
+            return Err(CodecError::Invalid("a topic appears twice"));
+        }
+    }
+    Ok(topology)
+}
+
+fn encode_topic(writer: &mut Writer, topic: &Topic) {
+    writer.u128(topic.id.get());
+    writer.text(topic.name.as_str());
+    writer.u64(topic.epoch);
+    encode_settings(writer, &topic.settings);
+    writer.count(topic.partitions.len());
+    for assignment in &topic.partitions {
+        writer.u32(assignment.group.get());
+        writer.u64(assignment.tag.get());
+        writer.count(assignment.replicas.len());
+        for replica in &assignment.replicas {
+            writer.u16(replica.broker.get());
+            writer.u64(replica.replica.get());
+            writer.u8(u8::from(replica.made));
+        }
+    }
+}
+
+fn decode_topic(reader: &mut Reader<'_>) -> Result<Topic, CodecError> {
+    let id = TopicId::new(reader.u128()?);
+    let name = decode_name(reader)?;
+    let epoch = reader.u64()?;
+    let settings = decode_settings(reader)?;
+    let mut partitions = Vec::new();
+    for _ in 0..reader.count("partitions", limit(PARTITIONS_MAX))? {
+        partitions.push(decode_assignment(reader)?);
+    }
+    Ok(Topic {
+        id,
+        name,
+        epoch,
+        settings,
+        partitions,
+    })
+}
+
+fn decode_assignment(reader: &mut Reader<'_>) -> Result<Assignment, CodecError> {
+    let group = GroupId::new(reader.u32()?);
+    let tag = GroupTag::new(reader.u64()?);
+    let mut replicas = Vec::new();
+    for _ in 0..reader.count("replicas", limit(REPLICAS_MAX))? {
+        let broker = BrokerId::new(reader.u16()?);
+        let replica = ReplicaId::new(reader.u64()?);
+        let made = match reader.u8()? {
+            0 => false,
+            1 => true,
+            _ => return Err(CodecError::Invalid("a flag is neither 0 nor 1")),
+        };
+        replicas.push(Replica {
+            broker,
+            replica,
+            made,
+        });
+    }
+    Ok(Assignment {
+        group,
+        tag,
+        replicas,
+    })
+}
+
+fn decode_deleted(reader: &mut Reader<'_>) -> Result<(GroupId, Deleted), CodecError> {
+    let group = GroupId::new(reader.u32()?);
+    let tag = GroupTag::new(reader.u64()?);
+    let mut holders = BTreeMap::new();
+    for _ in 0..reader.count("replicas", limit(REPLICAS_MAX))? {
+        holders.insert(BrokerId::new(reader.u16()?), ReplicaId::new(reader.u64()?));
+    }
+    Ok((group, Deleted { tag, holders }))
+}
+
+fn limit(count: u32) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}

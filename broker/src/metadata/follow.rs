@@ -1,0 +1,232 @@
+//! Lets this broker's partitions follow the topology: opened when assigned, removed when deleted.
+//!
+//! A replica is reported as made before anyone can publish to it, so a folder that is missing later
+//! is known to be lost.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_protocol::BrokerId;
+use quorate_protocol::GroupId;
+use quorate_protocol::GroupTag;
+use quorate_protocol::LogIndex;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::metadata::command::Command;
+use crate::metadata::command::GROUPS_PER_REPORT_MAX;
+use crate::metadata::handle::propose;
+use crate::metadata::machine::MetadataMachine;
+use crate::metadata::machine::Proposal;
+use crate::metadata::machine::View;
+use crate::partition::DeletedReplica;
+use crate::partition::Partition;
+use crate::partition::PartitionSpec;
+use crate::partition::Registry;
+use crate::replication::Group;
+
+/// What failed is tried again after this time.
+const RETRY_INTERVAL: Duration = Duration::from_secs(10);
+/// Entries of group 0 that are kept behind its newest.
+const ENTRIES_KEPT: u64 = 10_000;
+
+/// The task that follows.
+pub(super) struct Follower {
+    broker: BrokerId,
+    group: Group<MetadataMachine>,
+    view: Arc<View>,
+    registry: Registry,
+    open: BTreeSet<GroupId>,
+    /// Open for the first time, and not reported as made yet.
+    unreported: Vec<Partition>,
+    failed: BTreeMap<GroupId, String>,
+    followed: watch::Sender<u64>,
+}
+
+struct Wanted {
+    epoch: u64,
+    specs: Vec<PartitionSpec>,
+    deleted: Vec<DeletedReplica>,
+}
+
+impl Follower {
+    /// A follower, and the epoch up to which it has followed.
+    pub(super) fn new(
+        broker: BrokerId,
+        group: Group<MetadataMachine>,
+        view: Arc<View>,
+        registry: Registry,
+    ) -> (Self, watch::Receiver<u64>) {
+        let (followed, receiver) = watch::channel(0);
+        let follower = Self {
+            broker,
+            group,
+            view,
+            registry,
+            open: BTreeSet::new(),
+            unreported: Vec::new(),
+            failed: BTreeMap::new(),
+            followed,
+        };
+        (follower, receiver)
+    }
+
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        let mut topology = self.view.topology.subscribe();
+        self.report_unknown_folders();
+        loop {
+            topology.mark_unchanged();
+            if stop.run_until_cancelled(self.follow()).await.is_none() {
+                return;
+            }
+            let changed = tokio::time::timeout(RETRY_INTERVAL, topology.changed());
+            if stop.run_until_cancelled(changed).await.is_none() {
+                return;
+            }
+            self.trim().await;
+        }
+    }
+
+    async fn follow(&mut self) {
+        let wanted = self.wanted();
+        self.remove(wanted.deleted).await;
+        self.open(wanted.specs).await;
+        self.followed.send_replace(wanted.epoch);
+    }
+
+    fn wanted(&self) -> Wanted {
+        let state = self.view.state.read();
+        let deleted = state.deleted.iter().filter_map(|(group, deleted)| {
+            let replica = *deleted.holders.get(&self.broker)?;
+            Some(DeletedReplica {
+                group: *group,
+                tag: deleted.tag,
+                replica,
+            })
+        });
+        Wanted {
+            epoch: state.topology.epoch(),
+            specs: state.topology.specs_of(self.broker),
+            deleted: deleted.collect(),
+        }
+    }
+
+    async fn remove(&mut self, deleted: Vec<DeletedReplica>) {
+        let mut removed = Vec::new();
+        for replica in deleted {
+            let group = replica.group;
+            match self.registry.delete(replica).await {
+                Ok(()) => {
+                    self.open.remove(&group);
+                    self.failed.remove(&group);
+                    self.unreported
+                        .retain(|partition| partition.spec().group != group);
+                    removed.push(group);
+                }
+                Err(error) => self.note_failure(group, error.to_string()),
+            }
+        }
+        let broker = self.broker;
+        for groups in removed.chunks(GROUPS_PER_REPORT_MAX) {
+            let report = Command::Removed {
+                broker,
+                groups: groups.to_vec(),
+            };
+            if let Err(error) = propose(&self.group, &report).await {
+                tracing::warn!(%error, "the removal of deleted partitions is reported again later");
+            }
+        }
+    }
+
+    async fn open(&mut self, specs: Vec<PartitionSpec>) {
+        for spec in specs {
+            let (group, made) = (spec.group, spec.made);
+            if self.open.contains(&group) {
+                continue;
+            }
+            match self.registry.open(spec).await {
+                Ok(partition) => {
+                    self.open.insert(group);
+                    self.failed.remove(&group);
+                    if made {
+                        self.registry.publish(partition);
+                    } else {
+                        self.unreported.push(partition);
+                    }
+                }
+                Err(error) => self.note_failure(group, error.to_string()),
+            }
+        }
+        self.report_made().await;
+    }
+
+    /// Publishes new partitions once it is on record that they were made.
+    async fn report_made(&mut self) {
+        while !self.unreported.is_empty() {
+            let count = self.unreported.len().min(GROUPS_PER_REPORT_MAX);
+            let reported = self.unreported.iter().take(count);
+            let groups = reported.map(|partition| partition.spec().group).collect();
+            let report = Command::Made {
+                broker: self.broker,
+                groups,
+            };
+            if let Err(error) = propose(&self.group, &report).await {
+                tracing::warn!(%error, "new partitions stay closed until reported");
+                return;
+            }
+            for partition in self.unreported.drain(..count) {
+                self.registry.publish(partition);
+            }
+        }
+    }
+
+    /// Logs a failure once; it is tried again silently.
+    fn note_failure(&mut self, group: GroupId, error: String) {
+        if self.failed.get(&group) != Some(&error) {
+            tracing::error!(%group, %error, "partition not available");
+            self.failed.insert(group, error);
+        }
+    }
+
+    fn report_unknown_folders(&self) {
+        let wanted = self.wanted();
+        let specs = wanted.specs.iter().map(|spec| (spec.group, spec.tag));
+        let deleted = wanted
+            .deleted
+            .iter()
+            .map(|replica| (replica.group, replica.tag));
+        let known = specs
+            .chain(deleted)
+            .chain([(GroupId::new(0), GroupTag::new(0))]);
+        match self.registry.unknown_folders(&known.collect()) {
+            Ok(folders) => {
+                for folder in folders {
+                    tracing::warn!(folder = %folder.display(), "unknown folder: left as it is");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the folders of groups cannot be listed"),
+        }
+    }
+
+    /// Lets group 0 forget what lies before a checkpoint with enough entries behind it.
+    async fn trim(&self) {
+        let applied = self.group.status().applied;
+        let Some(point) = trim_point(&self.group.reader().segments(), applied) else {
+            return;
+        };
+        match self.group.propose(Proposal::trim(point)).await {
+            Ok(ticket) => drop(ticket.await),
+            Err(failure) => tracing::debug!(%failure, "group 0 is trimmed later"),
+        }
+    }
+}
+
+fn trim_point(segments: &[quorate_storage::SegmentInfo], applied: LogIndex) -> Option<LogIndex> {
+    let sealed = segments.iter().zip(segments.iter().skip(1));
+    let enough = sealed.take_while(|(_, next)| {
+        applied.get().saturating_sub(next.base_index.get()) >= ENTRIES_KEPT
+    });
+    enough.last().map(|(segment, _)| segment.last_index)
+}

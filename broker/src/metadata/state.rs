@@ -1,0 +1,351 @@
+//! The cluster's metadata: brokers, topics, assignments, producer ids.
+//!
+//! Invariant: a function of the commands applied, in their order; numbers of groups and replicas
+//! are never given out twice.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use quorate_protocol::BrokerId;
+use quorate_protocol::ErrorCode;
+use quorate_protocol::GroupId;
+use quorate_protocol::GroupTag;
+use quorate_protocol::ProducerEpoch;
+use quorate_protocol::ProducerId;
+use quorate_protocol::ReplicaId;
+use quorate_protocol::TopicId;
+use quorate_protocol::TopicName;
+use quorate_protocol::TopicSettings;
+
+use crate::auth::PrincipalKey;
+use crate::metadata::assign::assign;
+use crate::metadata::command::Command;
+use crate::metadata::error::MetadataError;
+use crate::metadata::producers::Block;
+use crate::metadata::producers::Exhausted;
+use crate::metadata::producers::Named;
+use crate::metadata::producers::ProducerIds;
+use crate::metadata::topology::Assignment;
+use crate::metadata::topology::Broker;
+use crate::metadata::topology::Replica;
+use crate::metadata::topology::Topic;
+use crate::metadata::topology::Topology;
+
+/// Topics in the cluster.
+pub(super) const TOPICS_MAX: usize = 10_000;
+/// Brokers in the cluster.
+pub(super) const BROKERS_MAX: usize = 64;
+/// Copies of a partition.
+pub(super) const REPLICAS_MAX: u32 = 16;
+/// Replicas of group 0 have the numbers of their brokers; all others come after those.
+const FIRST_REPLICA: u64 = 1 << 16;
+/// Copies of a partition unless the topic says otherwise.
+const REPLICAS_DEFAULT: usize = 3;
+
+/// A deleted group whose folders are not all gone yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Deleted {
+    pub(super) tag: GroupTag,
+    pub(super) holders: BTreeMap<BrokerId, ReplicaId>,
+}
+
+/// What a command did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// The topology has this epoch now.
+    Done { epoch: u64 },
+    /// A topic was made.
+    Created { id: TopicId, epoch: u64 },
+    /// A topic is gone.
+    Deleted { id: TopicId, epoch: u64 },
+    /// Producer ids for the principal.
+    Minted(Block),
+    /// A named producer's id and epoch.
+    Claimed(Named),
+}
+
+/// All of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct State {
+    pub(super) topology: Arc<Topology>,
+    pub(super) next_group: u32,
+    pub(super) next_replica: u64,
+    pub(super) deleted: BTreeMap<GroupId, Deleted>,
+    pub(super) producers: ProducerIds,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            topology: Arc::default(),
+            next_group: 1,
+            next_replica: FIRST_REPLICA,
+            deleted: BTreeMap::new(),
+            producers: ProducerIds::default(),
+        }
+    }
+}
+
+impl State {
+    /// Applies one command. A refused command changes nothing.
+    pub(super) fn apply(&mut self, command: Command) -> Result<Effect, MetadataError> {
+        match command {
+            Command::Register { id, broker } => self.register(id, broker),
+            Command::Create {
+                id,
+                name,
+                partitions,
+                replicas,
+                settings,
+            } => {
+                let replicas = self.check_create(&name, replicas)?;
+                self.create(Plan {
+                    id,
+                    name,
+                    partitions,
+                    replicas,
+                    settings,
+                })
+            }
+            Command::Delete { name } => self.delete(&name),
+            Command::Made { broker, groups } => Ok(self.made(broker, &groups)),
+            Command::Removed { broker, groups } => Ok(self.removed(broker, &groups)),
+            Command::Mint { principal } => self
+                .producers
+                .mint(principal)
+                .map(Effect::Minted)
+                .map_err(exhausted),
+            Command::Claim {
+                principal,
+                name,
+                candidate,
+            } => self
+                .producers
+                .claim(principal, &name, candidate)
+                .map(Effect::Claimed)
+                .map_err(exhausted),
+        }
+    }
+
+    /// How many copies a new topic gets, if it may be made.
+    pub(super) fn check_create(
+        &self,
+        name: &TopicName,
+        replicas: u32,
+    ) -> Result<usize, MetadataError> {
+        if self.topology.names.contains_key(name) {
+            let detail = format!("topic {name} exists");
+            return Err(MetadataError::new(ErrorCode::ALREADY_EXISTS, detail));
+        }
+        if self.topology.topics.len() >= TOPICS_MAX {
+            let detail = format!("the cluster has {TOPICS_MAX} topics: delete one first");
+            return Err(MetadataError::new(ErrorCode::QUOTA_EXCEEDED, detail));
+        }
+        let brokers = self.topology.brokers.len();
+        let wanted = match usize::try_from(replicas) {
+            Ok(0) => REPLICAS_DEFAULT.min(brokers),
+            Ok(wanted) => wanted,
+            Err(_) => usize::MAX,
+        };
+        if wanted > brokers || wanted == 0 {
+            let detail = format!(
+                "topic {name} asks for {wanted} replicas, but the cluster has {brokers} broker(s)"
+            );
+            return Err(MetadataError::new(ErrorCode::INVALID_ARGUMENT, detail));
+        }
+        Ok(wanted)
+    }
+
+    fn register(&mut self, id: BrokerId, broker: Broker) -> Result<Effect, MetadataError> {
+        let known = self.topology.brokers.get(&id);
+        if known == Some(&broker) {
+            return Ok(Effect::Done {
+                epoch: self.topology.epoch,
+            });
+        }
+        if known.is_none() && self.topology.brokers.len() >= BROKERS_MAX {
+            let detail = format!("the cluster has {BROKERS_MAX} brokers");
+            return Err(MetadataError::new(ErrorCode::QUOTA_EXCEEDED, detail));
+        }
+        let epoch = self.change(|topology| {
+            topology.brokers.insert(id, broker);
+        });
+        Ok(Effect::Done { epoch })
+    }
+
+    fn create(&mut self, plan: Plan) -> Result<Effect, MetadataError> {
+        let Plan {
+            id,
+            name,
+            partitions,
+            replicas,
+            settings,
+        } = plan;
+        let enough = self.next_group.checked_add(partitions).is_some();
+        if !enough || self.topology.topics.contains_key(&id) {
+            let detail = "the numbers of groups or topics have run out".to_owned();
+            return Err(MetadataError::new(ErrorCode::INTERNAL, detail));
+        }
+        let brokers = self.topology.brokers.keys();
+        let loads = brokers
+            .map(|broker| (*broker, self.topology.replicas_of(*broker)))
+            .collect();
+        let partitions = assign(loads, partitions, replicas)
+            .into_iter()
+            .map(|brokers| self.assignment(id, brokers))
+            .collect();
+        let epoch = self.topology.epoch + 1;
+        let topic = Arc::new(Topic {
+            id,
+            name: name.clone(),
+            epoch,
+            settings,
+            partitions,
+        });
+        let epoch = self.change(|topology| {
+            topology.names.insert(name, id);
+            topology.topics.insert(id, topic);
+        });
+        Ok(Effect::Created { id, epoch })
+    }
+
+    fn assignment(&mut self, topic: TopicId, brokers: Vec<BrokerId>) -> Assignment {
+        let group = GroupId::new(self.next_group);
+        self.next_group += 1;
+        let replicas = brokers.into_iter().map(|broker| {
+            let replica = ReplicaId::new(self.next_replica);
+            self.next_replica += 1;
+            Replica {
+                broker,
+                replica,
+                made: false,
+            }
+        });
+        Assignment {
+            group,
+            tag: tag_of(topic),
+            replicas: replicas.collect(),
+        }
+    }
+
+    fn delete(&mut self, name: &TopicName) -> Result<Effect, MetadataError> {
+        let Some(topic) = self.topology.topic_named(name).cloned() else {
+            return Err(MetadataError::unknown_topic(name.as_str()));
+        };
+        for assignment in &topic.partitions {
+            let holders = assignment
+                .replicas
+                .iter()
+                .map(|held| (held.broker, held.replica));
+            let deleted = Deleted {
+                tag: assignment.tag,
+                holders: holders.collect(),
+            };
+            self.deleted.insert(assignment.group, deleted);
+        }
+        let epoch = self.change(|topology| {
+            topology.names.remove(name);
+            topology.topics.remove(&topic.id);
+        });
+        Ok(Effect::Deleted {
+            id: topic.id,
+            epoch,
+        })
+    }
+
+    /// Clients do not see this, so the epoch stays.
+    fn made(&mut self, broker: BrokerId, groups: &[GroupId]) -> Effect {
+        let groups: BTreeSet<_> = groups.iter().copied().collect();
+        let topology = Arc::make_mut(&mut self.topology);
+        for topic in topology.topics.values_mut() {
+            if !topic
+                .partitions
+                .iter()
+                .any(|assignment| groups.contains(&assignment.group))
+            {
+                continue;
+            }
+            for assignment in &mut Arc::make_mut(topic).partitions {
+                let own = assignment
+                    .replicas
+                    .iter_mut()
+                    .filter(|held| held.broker == broker);
+                let reported = groups.contains(&assignment.group);
+                own.for_each(|replica| replica.made |= reported);
+            }
+        }
+        Effect::Done {
+            epoch: topology.epoch,
+        }
+    }
+
+    fn removed(&mut self, broker: BrokerId, groups: &[GroupId]) -> Effect {
+        for group in groups {
+            if let Some(deleted) = self.deleted.get_mut(group) {
+                deleted.holders.remove(&broker);
+                if deleted.holders.is_empty() {
+                    self.deleted.remove(group);
+                }
+            }
+        }
+        Effect::Done {
+            epoch: self.topology.epoch,
+        }
+    }
+
+    fn change(&mut self, edit: impl FnOnce(&mut Topology)) -> u64 {
+        let topology = Arc::make_mut(&mut self.topology);
+        topology.epoch += 1;
+        edit(topology);
+        topology.epoch
+    }
+
+    /// The id and epoch with which a producer may go on, if they are still current.
+    pub(super) fn resume(
+        &self,
+        principal: PrincipalKey,
+        name: Option<&str>,
+        producer: ProducerId,
+        epoch: ProducerEpoch,
+    ) -> Result<(), MetadataError> {
+        if self.producers.owner_of(producer) != Some(principal) {
+            let detail = format!("producer {producer} is not of this principal");
+            return Err(MetadataError::new(ErrorCode::AUTHORIZATION_FAILED, detail));
+        }
+        let current = match name {
+            Some(name) => self.producers.named(principal, name),
+            None if self.producers.is_named(principal, producer) => None,
+            None => Some(Named {
+                producer,
+                epoch: ProducerEpoch::new(0),
+            }),
+        };
+        if current == Some(Named { producer, epoch }) {
+            return Ok(());
+        }
+        let detail = format!("producer {producer} with epoch {epoch} is not current any more");
+        Err(MetadataError::new(ErrorCode::PRODUCER_FENCED, detail))
+    }
+}
+
+struct Plan {
+    id: TopicId,
+    name: TopicName,
+    partitions: u32,
+    replicas: usize,
+    settings: TopicSettings,
+}
+
+/// The incarnation of a topic's groups. Topic ids are random, so half of one tells them apart.
+fn tag_of(topic: TopicId) -> GroupTag {
+    GroupTag::new(u64::try_from(topic.get() & u128::from(u64::MAX)).unwrap_or(0))
+}
+
+fn exhausted(reason: Exhausted) -> MetadataError {
+    let detail = match reason {
+        Exhausted::Names => "too many named producers: use fewer names, or none",
+        Exhausted::Blocks => "no producer ids are left to give out",
+    };
+    MetadataError::new(ErrorCode::QUOTA_EXCEEDED, detail.to_owned())
+}

@@ -1,0 +1,173 @@
+//! The cluster as its clients and brokers see it, one snapshot per epoch.
+//!
+//! Immutable once published; who leads a partition is not in it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use quorate_protocol::BrokerId;
+use quorate_protocol::GroupId;
+use quorate_protocol::GroupTag;
+use quorate_protocol::PartitionId;
+use quorate_protocol::ReplicaId;
+use quorate_protocol::TopicId;
+use quorate_protocol::TopicName;
+use quorate_protocol::TopicSettings;
+
+use crate::partition::Members;
+use crate::partition::PartitionSpec;
+
+/// All brokers and topics at one epoch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Topology {
+    pub(super) epoch: u64,
+    pub(super) brokers: BTreeMap<BrokerId, Broker>,
+    pub(super) topics: BTreeMap<TopicId, Arc<Topic>>,
+    pub(super) names: BTreeMap<TopicName, TopicId>,
+}
+
+/// A registered broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broker {
+    /// Its name, for people.
+    pub name: String,
+    /// Where clients reach it.
+    pub client_address: String,
+    /// Where other brokers reach it.
+    pub peer_address: String,
+}
+
+/// One topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topic {
+    /// Its identity; a topic created again has another one.
+    pub id: TopicId,
+    /// Its name.
+    pub name: TopicName,
+    /// The epoch of its last change.
+    pub epoch: u64,
+    /// How it behaves.
+    pub settings: TopicSettings,
+    /// Its partitions in order.
+    pub partitions: Vec<Assignment>,
+}
+
+/// Where one partition is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment {
+    /// Its Raft group.
+    pub group: GroupId,
+    /// The group's incarnation.
+    pub tag: GroupTag,
+    /// Its replicas, the preferred leader first.
+    pub replicas: Vec<Replica>,
+}
+
+/// One copy of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Replica {
+    /// Who holds it.
+    pub broker: BrokerId,
+    /// Its identity.
+    pub replica: ReplicaId,
+    /// Whether its broker has reported it as made; it is never made a second time.
+    pub made: bool,
+}
+
+impl Topology {
+    /// Rises with each change.
+    #[must_use]
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// All registered brokers.
+    #[must_use]
+    pub const fn brokers(&self) -> &BTreeMap<BrokerId, Broker> {
+        &self.brokers
+    }
+
+    /// The topic of this identity.
+    #[must_use]
+    pub fn topic(&self, id: TopicId) -> Option<&Arc<Topic>> {
+        self.topics.get(&id)
+    }
+
+    /// The topic of this name.
+    #[must_use]
+    pub fn topic_named(&self, name: &TopicName) -> Option<&Arc<Topic>> {
+        self.topics.get(self.names.get(name)?)
+    }
+
+    /// All topics in the order of their names.
+    pub fn topics(&self) -> impl Iterator<Item = &Arc<Topic>> {
+        self.names.values().filter_map(|id| self.topics.get(id))
+    }
+
+    /// What changed after an earlier snapshot: topics that are new or different, topics gone.
+    #[must_use]
+    pub fn changes_since(&self, earlier: &Self) -> (Vec<Arc<Topic>>, Vec<TopicId>) {
+        let changed = self
+            .topics()
+            .filter(|topic| topic.epoch > earlier.epoch)
+            .cloned()
+            .collect();
+        let gone = earlier
+            .topics
+            .keys()
+            .filter(|id| !self.topics.contains_key(id))
+            .copied();
+        (changed, gone.collect())
+    }
+
+    /// How many partition replicas a broker holds.
+    pub(super) fn replicas_of(&self, broker: BrokerId) -> usize {
+        let assignments = self.topics.values().flat_map(|topic| &topic.partitions);
+        assignments
+            .flat_map(|one| &one.replicas)
+            .filter(|held| held.broker == broker)
+            .count()
+    }
+
+    /// The partitions a broker is to hold.
+    pub(super) fn specs_of(&self, broker: BrokerId) -> Vec<PartitionSpec> {
+        let topics = self.topics.values();
+        topics.flat_map(|topic| topic.specs_of(broker)).collect()
+    }
+}
+
+impl Topic {
+    /// How many copies each partition has.
+    #[must_use]
+    pub fn replica_count(&self) -> usize {
+        self.partitions
+            .first()
+            .map_or(0, |first| first.replicas.len())
+    }
+
+    fn specs_of(&self, broker: BrokerId) -> impl Iterator<Item = PartitionSpec> {
+        (0u32..)
+            .zip(&self.partitions)
+            .filter_map(move |(number, assignment)| {
+                let own = assignment
+                    .replicas
+                    .iter()
+                    .find(|replica| replica.broker == broker)?;
+                let members = assignment
+                    .replicas
+                    .iter()
+                    .map(|held| (held.broker, held.replica));
+                Some(PartitionSpec {
+                    topic: self.id,
+                    name: self.name.clone(),
+                    partition: PartitionId::new(number),
+                    group: assignment.group,
+                    tag: assignment.tag,
+                    replica: own.replica,
+                    members: Members::new(members.collect()),
+                    settings: self.settings,
+                    made: own.made,
+                })
+            })
+    }
+}
