@@ -1,6 +1,7 @@
 //! A batch read back is the batch that was built, and any other bytes are refused.
 use bytes::Bytes;
 use bytes::BytesMut;
+use quorate_protocol::BATCH_BYTES_MAX;
 use quorate_protocol::BatchBuilder;
 use quorate_protocol::BatchIdentity;
 use quorate_protocol::Codec;
@@ -242,4 +243,65 @@ fn fields_stand_where_the_format_says() {
     assert_eq!(bytes[96..128], ids);
     assert_eq!(bytes[128..137], [8, 0, 0, 0, 4, b'x', b'y', b'z', 0]);
     assert_eq!(bytes[137..], [9, 0, 0x82, 0x04, 0, 4, b'x', b'y', b'z', 0]);
+}
+
+#[test]
+fn a_batch_ends_at_its_greatest_number_of_records() {
+    for (id, max) in [(None, 65_536), (Some(MessageId::new(1)), 4096)] {
+        let mut builder = BatchBuilder::new(0);
+        let record = RecordDraft { id, ..value(b"") };
+        for _ in 0..max {
+            builder.push(&record).unwrap();
+        }
+        assert!(builder.push(&record).is_err());
+        let draft = builder.finish(IDENTITY);
+        assert_eq!(draft.record_count(), max);
+        DraftBatch::parse(BytesMut::from(&draft.into_bytes()[..])).unwrap();
+    }
+}
+
+#[test]
+fn a_batch_ends_at_its_greatest_length() {
+    let mut builder = BatchBuilder::new(0);
+    let content = vec![7; 100_000];
+    while builder.push(&value(&content)).is_ok() {}
+    let len = builder.len();
+    assert!(len <= BATCH_BYTES_MAX && len > BATCH_BYTES_MAX - 100_100);
+    let draft = builder.finish(IDENTITY);
+    DraftBatch::parse(BytesMut::from(&draft.into_bytes()[..])).unwrap();
+}
+
+#[test]
+fn records_of_any_size_keep_the_announced_length() {
+    for len in [
+        0, 1, 125, 126, 127, 128, 16_382, 16_383, 16_384, 2_097_151, 2_097_152,
+    ] {
+        let content = vec![9; len];
+        let mut builder = BatchBuilder::new(0);
+        let record = RecordDraft {
+            key: Some(&content[..len.min(200)]),
+            timestamp_us: u64::MAX,
+            headers: &[("", None), ("", Some(b""))],
+            ..value(&content)
+        };
+        builder
+            .push(&RecordDraft {
+                timestamp_us: 0,
+                ..record
+            })
+            .unwrap();
+        builder.push(&record).unwrap();
+        let before = builder.len();
+        let batch = builder.finish(IDENTITY).stamp(STAMP);
+        assert_eq!(batch.len(), before);
+        let payload = batch.payload();
+        let all = records(&payload, 2, batch.base_timestamp_us());
+        let all: Vec<_> = all.map(Result::unwrap).collect();
+        assert_eq!(all[1].value.map(<[u8]>::len), Some(len));
+        assert_eq!((all[0].timestamp_us, all[1].timestamp_us), (0, u64::MAX));
+        assert_eq!(
+            all[1].headers().collect::<Vec<_>>(),
+            [("", None), ("", Some(&b""[..]))]
+        );
+    }
 }
