@@ -59,6 +59,14 @@ impl<'a> RecordView<'a> {
     }
 }
 
+impl<'a> Records<'a> {
+    /// The bytes that are not yet read.
+    #[inline]
+    pub const fn rest(&self) -> &'a [u8] {
+        self.left
+    }
+}
+
 impl<'a> Iterator for Records<'a> {
     type Item = Result<RecordView<'a>, BatchError>;
 
