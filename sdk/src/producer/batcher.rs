@@ -1,0 +1,315 @@
+//! Collecting messages into batches: one that grows, the full ones behind it.
+//!
+//! Pure: time is an argument. With nothing in flight a batch leaves at once; else it grows until
+//! it is full or the batches before it are answered. With a linger it waits that long instead.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_protocol::BatchBuilder;
+use quorate_protocol::BatchError;
+use quorate_protocol::RECORDS_PER_BATCH_MAX;
+use quorate_protocol::RECORDS_WITH_IDS_MAX;
+use quorate_protocol::RecordDraft;
+
+use crate::error::Error;
+use crate::message::Message;
+use crate::producer::delivery::BatchState;
+use crate::producer::delivery::Place;
+
+/// A batch takes no more messages after this age, so that they share one deadline.
+const OPEN_US_MAX: u64 = 100_000;
+/// A batch's first memory when nothing is known of its size.
+const CAPACITY_MIN: usize = 1 << 10;
+
+/// When a batch is full, and how long it may wait.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) bytes_max: usize,
+    pub(super) linger: Duration,
+}
+
+/// A batch that has not been sent.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) builder: BatchBuilder,
+    pub(super) state: Arc<BatchState>,
+    /// Room its messages take.
+    pub(super) cost: usize,
+    pub(super) deadline: Duration,
+    /// Counts the partition's batches.
+    pub(super) number: u64,
+    opened: Duration,
+    opened_us: u64,
+    timeout: Duration,
+    has_ids: bool,
+}
+
+/// What a message needs besides its content.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms {
+    pub(super) cost: usize,
+    pub(super) wall_us: u64,
+    pub(super) timeout: Duration,
+}
+
+/// Where a message went.
+#[derive(Debug)]
+pub(super) struct Pushed {
+    pub(super) state: Arc<BatchState>,
+    pub(super) index: u32,
+    /// The sender has something new to look at.
+    pub(super) wake: bool,
+    /// A batch became full.
+    pub(super) filled: bool,
+}
+
+/// Why a message was not taken.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// The queue takes no more.
+    Closed(Error),
+    /// This message fits no batch.
+    Batch(BatchError),
+}
+
+/// What the sender may take now.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// This batch.
+    Batch(Box<Pending>),
+    /// Nothing before this time, unless woken.
+    At(Duration),
+    /// Nothing, unless woken.
+    Nothing,
+}
+
+/// The unsent batches of one partition.
+#[derive(Debug)]
+pub(super) struct Queue {
+    limits: Limits,
+    place: Arc<Place>,
+    open: Option<Box<Pending>>,
+    full: VecDeque<Box<Pending>>,
+    closed: Option<Error>,
+    next_number: u64,
+    /// Batches below this number do not linger.
+    hurry_below: u64,
+    capacity: usize,
+}
+
+impl Queue {
+    pub(super) fn new(limits: Limits, place: Arc<Place>) -> Self {
+        Self {
+            limits,
+            place,
+            open: None,
+            full: VecDeque::new(),
+            closed: None,
+            next_number: 0,
+            hurry_below: 0,
+            capacity: CAPACITY_MIN,
+        }
+    }
+
+    /// Appends a message. `now` is asked only when a batch is opened.
+    #[inline]
+    pub(super) fn push(
+        &mut self,
+        message: &Message,
+        terms: Terms,
+        now: impl FnOnce() -> Duration,
+    ) -> Result<Pushed, Refused> {
+        if let Some(closed) = &self.closed {
+            return Err(Refused::Closed(closed.clone()));
+        }
+        let mut filled = false;
+        if let Some(open) = &self.open
+            && !self.takes(open, message, terms)
+        {
+            filled = true;
+            self.seal();
+        }
+        let opened = self.open.is_none();
+        if opened {
+            self.open = Some(self.fresh(message, terms, now()));
+        }
+        let Some(open) = self.open.as_mut() else {
+            return Err(Refused::Closed(Error::closed("producer")));
+        };
+        let index = open.builder.record_count();
+        if let Err(error) = append(&mut open.builder, message, terms.wall_us) {
+            if index == 0 {
+                self.open = None;
+            }
+            return Err(Refused::Batch(error));
+        }
+        open.cost += terms.cost;
+        let state = Arc::clone(&open.state);
+        if open.builder.len() >= self.limits.bytes_max {
+            filled = true;
+            self.seal();
+        }
+        Ok(Pushed {
+            state,
+            index,
+            wake: opened || filled,
+            filled,
+        })
+    }
+
+    fn takes(&self, open: &Pending, message: &Message, terms: Terms) -> bool {
+        let records_max = if open.has_ids {
+            RECORDS_WITH_IDS_MAX
+        } else {
+            RECORDS_PER_BATCH_MAX
+        };
+        open.builder.len() + terms.cost <= self.limits.bytes_max
+            && open.builder.record_count() < records_max
+            && open.has_ids == message.id.is_some()
+            && open.timeout == terms.timeout
+            && terms.wall_us.wrapping_sub(open.opened_us) <= self.open_us_max()
+    }
+
+    fn open_us_max(&self) -> u64 {
+        let linger = u64::try_from(self.limits.linger.as_micros()).unwrap_or(u64::MAX);
+        OPEN_US_MAX.max(linger)
+    }
+
+    fn fresh(&mut self, message: &Message, terms: Terms, now: Duration) -> Box<Pending> {
+        let number = self.next_number;
+        self.next_number += 1;
+        Box::new(Pending {
+            builder: BatchBuilder::new(self.capacity.max(terms.cost)),
+            state: BatchState::new(&self.place),
+            cost: 0,
+            deadline: now.saturating_add(terms.timeout),
+            number,
+            opened: now,
+            opened_us: terms.wall_us,
+            timeout: terms.timeout,
+            has_ids: message.id.is_some(),
+        })
+    }
+
+    fn seal(&mut self) {
+        if let Some(open) = self.open.take() {
+            self.note_size(open.builder.len());
+            self.full.push_back(open);
+        }
+    }
+
+    /// The next batch will probably be as large as this one.
+    fn note_size(&mut self, len: usize) {
+        let target = len.saturating_add(len / 8).max(CAPACITY_MIN);
+        self.capacity = target
+            .max(self.capacity - self.capacity / 4)
+            .min(self.limits.bytes_max.saturating_add(CAPACITY_MIN));
+    }
+
+    /// The next batch to send; `idle`: nothing is in flight.
+    pub(super) fn next(&mut self, now: Duration, idle: bool) -> Next {
+        if let Some(full) = self.full.pop_front() {
+            return Next::Batch(full);
+        }
+        let Some(open) = &self.open else {
+            return Next::Nothing;
+        };
+        let hurry = open.number < self.hurry_below || self.closed.is_some();
+        let lingers_until = open.opened.saturating_add(self.limits.linger);
+        let due = match self.limits.linger {
+            Duration::ZERO => idle,
+            _ => now >= lingers_until,
+        };
+        if !due && !hurry {
+            return match self.limits.linger {
+                Duration::ZERO => Next::Nothing,
+                _ => Next::At(lingers_until),
+            };
+        }
+        self.seal();
+        self.full.pop_front().map_or(Next::Nothing, Next::Batch)
+    }
+
+    /// What is there now is not to linger. The number all of it is below.
+    pub(super) fn hurry(&mut self) -> u64 {
+        self.hurry_below = self.next_number;
+        self.next_number
+    }
+
+    /// Takes no more messages; what is there goes on.
+    pub(super) fn close(&mut self, error: Error) {
+        self.closed.get_or_insert(error);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.is_some()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_none() && self.full.is_empty()
+    }
+
+    /// The number of the next batch to be opened.
+    pub(super) fn next_number(&self) -> u64 {
+        self.next_number
+    }
+
+    /// The number of the oldest batch.
+    pub(super) fn oldest_number(&self) -> Option<u64> {
+        let oldest = self.full.front().or(self.open.as_ref());
+        oldest.map(|pending| pending.number)
+    }
+
+    /// When the first batch expires.
+    pub(super) fn next_deadline(&self) -> Option<Duration> {
+        let all = self.full.iter().chain(&self.open);
+        all.map(|pending| pending.deadline).min()
+    }
+
+    /// Takes out what has expired.
+    pub(super) fn expire(&mut self, now: Duration) -> Vec<Pending> {
+        let mut expired = Vec::new();
+        if self.open.as_ref().is_some_and(|open| open.deadline <= now) {
+            self.seal();
+        }
+        for pending in std::mem::take(&mut self.full) {
+            if pending.deadline <= now {
+                expired.push(*pending);
+            } else {
+                self.full.push_back(pending);
+            }
+        }
+        expired
+    }
+
+    /// Takes out everything.
+    pub(super) fn drain(&mut self) -> Vec<Pending> {
+        self.seal();
+        self.full.drain(..).map(|pending| *pending).collect()
+    }
+}
+
+#[inline]
+fn append(builder: &mut BatchBuilder, message: &Message, wall_us: u64) -> Result<(), BatchError> {
+    let draft = RecordDraft {
+        key: message.key.as_deref(),
+        value: message.value.as_deref(),
+        headers: &[],
+        timestamp_us: message.timestamp_us.unwrap_or(wall_us),
+        id: message.id,
+    };
+    if message.headers.is_empty() {
+        return builder.push(&draft);
+    }
+    let headers: Vec<_> = message
+        .headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_deref()))
+        .collect();
+    builder.push(&RecordDraft {
+        headers: &headers,
+        ..draft
+    })
+}

@@ -1,0 +1,327 @@
+//! The receipt of a message, when it comes.
+//!
+//! Messages of a batch share one state: an answer is stored once, wakers only of who awaits.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
+use std::task::Waker;
+
+use parking_lot::Mutex;
+use quorate_protocol::HybridTime;
+use quorate_protocol::Offset;
+use quorate_protocol::PartitionId;
+use quorate_protocol::Term;
+
+use crate::clock::time_of;
+use crate::error::Error;
+use crate::error::Result;
+use crate::level::AckLevel;
+use crate::record::Receipt;
+
+/// Where a batch goes.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) topic: Arc<str>,
+    pub(super) partition: PartitionId,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.topic, self.partition)
+    }
+}
+
+/// How a batch ended.
+#[derive(Debug, Clone)]
+pub(super) enum Settled {
+    /// It is in the log.
+    Acked {
+        base_offset: Option<Offset>,
+        term: Term,
+        append_time: HybridTime,
+        level: AckLevel,
+        duplicate: bool,
+    },
+    /// It was sent and nothing is promised.
+    Sent,
+    /// It failed, or nobody knows.
+    Failed(Error),
+}
+
+/// What the deliveries of one batch wait for.
+#[derive(Debug)]
+pub(super) struct BatchState {
+    place: Arc<Place>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    settled: Option<Settled>,
+    /// Records that were taken out because an earlier copy is in the log, by their first index.
+    known: Vec<(u32, Offset)>,
+    wakers: Vec<Option<Waker>>,
+}
+
+impl BatchState {
+    pub(super) fn new(place: &Arc<Place>) -> Arc<Self> {
+        Arc::new(Self {
+            place: Arc::clone(place),
+            inner: Mutex::default(),
+        })
+    }
+
+    /// Ends the wait of all deliveries; the first answer stands.
+    pub(super) fn settle(&self, settled: Settled) {
+        let wakers = {
+            let mut inner = self.inner.lock();
+            if inner.settled.is_some() {
+                return;
+            }
+            inner.settled = Some(settled);
+            std::mem::take(&mut inner.wakers)
+        };
+        wakers.into_iter().flatten().for_each(Waker::wake);
+    }
+
+    /// Records of the batch as it is now are known already and leave it; in ascending order.
+    pub(super) fn take_out(&self, known: &[(u32, Offset)]) {
+        let mut inner = self.inner.lock();
+        let known: Vec<_> = known
+            .iter()
+            .map(|(index, offset)| (first_index(&inner.known, *index), *offset))
+            .collect();
+        inner.known.extend(known);
+        inner.known.sort_unstable();
+    }
+
+    fn receipt(&self, inner: &Inner, index: u32) -> Option<Result<Receipt>> {
+        let known = inner
+            .known
+            .binary_search_by_key(&index, |(index, _)| *index);
+        let blank = || Receipt {
+            topic: Arc::clone(&self.place.topic),
+            partition: self.place.partition,
+            offset: None,
+            term: None,
+            timestamp: None,
+            level: AckLevel::None,
+            duplicate: false,
+        };
+        let before = match known {
+            Ok(at) => {
+                let (_, offset) = *inner.known.get(at)?;
+                // The first copy is committed; how well, only the rest of the batch tells.
+                let level = match inner.settled.as_ref()? {
+                    Settled::Acked { level, .. } => *level,
+                    Settled::Sent | Settled::Failed(_) => AckLevel::QuorumMemory,
+                };
+                return Some(Ok(Receipt {
+                    offset: Some(offset),
+                    level,
+                    duplicate: true,
+                    ..blank()
+                }));
+            }
+            Err(before) => u64::try_from(before).unwrap_or_default(),
+        };
+        Some(match inner.settled.as_ref()? {
+            Settled::Acked {
+                base_offset,
+                term,
+                append_time,
+                level,
+                duplicate,
+            } => {
+                let position = u64::from(index).saturating_sub(before);
+                Ok(Receipt {
+                    offset: base_offset.and_then(|base| base.checked_add(position)),
+                    term: base_offset.map(|_| *term),
+                    timestamp: base_offset.map(|_| time_of(append_time.micros())),
+                    level: *level,
+                    duplicate: *duplicate,
+                    ..blank()
+                })
+            }
+            Settled::Sent => Ok(blank()),
+            Settled::Failed(error) => Err(error.clone()),
+        })
+    }
+}
+
+/// The index a record had before `known` ones were taken out.
+fn first_index(known: &[(u32, Offset)], index: u32) -> u32 {
+    let mut first = index;
+    for (taken, _) in known {
+        if *taken <= first {
+            first += 1;
+        }
+    }
+    first
+}
+
+/// The receipt of one accepted message, to be awaited or dropped; dropping cancels nothing.
+#[must_use = "await the receipt, or call `detach()` to rely on `Event::DeliveryFailed`"]
+pub struct Delivery {
+    state: Arc<BatchState>,
+    index: u32,
+    /// Where this delivery's waker is kept.
+    slot: Option<usize>,
+}
+
+impl Delivery {
+    pub(super) fn new(state: Arc<BatchState>, index: u32) -> Self {
+        Self {
+            state,
+            index,
+            slot: None,
+        }
+    }
+
+    /// A delivery that has failed already.
+    pub(super) fn failed(place: &Arc<Place>, error: Error) -> Self {
+        let state = BatchState::new(place);
+        state.settle(Settled::Failed(error));
+        Self::new(state, 0)
+    }
+
+    /// Goes on without the receipt; a failure is an `Event::DeliveryFailed`.
+    pub fn detach(self) {
+        drop(self);
+    }
+
+    /// The receipt, if it has come.
+    #[must_use]
+    pub fn try_receipt(&self) -> Option<Result<Receipt>> {
+        self.state.receipt(&self.state.inner.lock(), self.index)
+    }
+
+    /// Whether both are in the same batch and so end together.
+    pub(super) fn is_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.state, &other.state)
+    }
+}
+
+impl Future for Delivery {
+    type Output = Result<Receipt>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let state = Arc::clone(&self.state);
+        let mut inner = state.inner.lock();
+        if let Some(receipt) = state.receipt(&inner, self.index) {
+            return Poll::Ready(receipt);
+        }
+        let slot = self.slot.unwrap_or(inner.wakers.len());
+        match inner.wakers.get_mut(slot) {
+            Some(Some(waker)) => waker.clone_from(cx.waker()),
+            Some(empty) => *empty = Some(cx.waker().clone()),
+            None => inner.wakers.push(Some(cx.waker().clone())),
+        }
+        self.slot = Some(slot);
+        Poll::Pending
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        let Some(slot) = self.slot else {
+            return;
+        };
+        let mut inner = self.state.inner.lock();
+        if let Some(waker) = inner.wakers.get_mut(slot) {
+            *waker = None;
+        }
+    }
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery")
+            .field("place", &self.state.place)
+            .field("receipt", &self.try_receipt())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state() -> Arc<BatchState> {
+        BatchState::new(&Arc::new(Place {
+            topic: Arc::from("orders"),
+            partition: PartitionId::new(1),
+        }))
+    }
+
+    fn acked(base: u64) -> Settled {
+        Settled::Acked {
+            base_offset: Some(Offset::new(base)),
+            term: Term::new(3),
+            append_time: HybridTime::from_parts(1_000_000, 0),
+            level: AckLevel::Quorum,
+            duplicate: false,
+        }
+    }
+
+    fn offset(state: &Arc<BatchState>, index: u32) -> Option<u64> {
+        let receipt = Delivery::new(Arc::clone(state), index).try_receipt()?;
+        receipt.unwrap().offset.map(Offset::get)
+    }
+
+    #[test]
+    fn each_message_gets_its_own_offset() {
+        let state = state();
+        assert!(offset(&state, 0).is_none());
+        state.settle(acked(100));
+        assert_eq!(
+            (offset(&state, 0), offset(&state, 7)),
+            (Some(100), Some(107))
+        );
+    }
+
+    #[test]
+    fn known_records_keep_their_offsets_and_the_others_close_ranks() {
+        let state = state();
+        state.take_out(&[(1, Offset::new(5)), (3, Offset::new(9))]);
+        // Of the remaining 0 2 4 5, the second (first index 2) turns out to be known too.
+        state.take_out(&[(1, Offset::new(7))]);
+        state.settle(acked(100));
+        let offsets: Vec<_> = (0..6).map(|index| offset(&state, index).unwrap()).collect();
+        assert_eq!(offsets, [100, 5, 7, 9, 101, 102]);
+    }
+
+    #[test]
+    fn the_first_answer_stands() {
+        let state = state();
+        state.settle(Settled::Failed(Error::closed("producer")));
+        state.settle(acked(1));
+        let delivery = Delivery::new(state, 0);
+        assert!(delivery.try_receipt().unwrap().is_err());
+    }
+
+    #[tokio::test]
+    async fn all_who_await_are_woken_and_who_left_is_not_kept() {
+        let state = state();
+        let (first, second) = (
+            Delivery::new(Arc::clone(&state), 0),
+            Delivery::new(Arc::clone(&state), 1),
+        );
+        {
+            let mut left = Delivery::new(Arc::clone(&state), 2);
+            std::future::poll_fn(|cx| {
+                assert!(Pin::new(&mut left).poll(cx).is_pending());
+                Poll::Ready(())
+            })
+            .await;
+        }
+        assert!(state.inner.lock().wakers.iter().all(Option::is_none));
+        let settle = async { state.settle(acked(4)) };
+        let (first, second, ()) = tokio::join!(first, second, settle);
+        assert_eq!(first.unwrap().offset, Some(Offset::new(4)));
+        assert_eq!(second.unwrap().offset, Some(Offset::new(5)));
+    }
+}

@@ -1,0 +1,64 @@
+//! Room taken before the message exists.
+
+use std::sync::Arc;
+
+use quorate_protocol::PartitionId;
+
+use crate::error::Error;
+use crate::error::Result;
+use crate::message::Message;
+use crate::producer::Delivery;
+use crate::producer::Producer;
+use crate::producer::delivery::Place;
+
+/// Room for one message; dropped unused, it goes back.
+#[derive(Debug)]
+#[must_use = "a permit holds room in the producer's buffers"]
+pub struct Permit {
+    producer: Producer,
+    bytes: u32,
+}
+
+pub(super) async fn reserve(producer: &Producer, bytes: usize) -> Result<Permit> {
+    let shared = &producer.shared;
+    let cost = Message::empty().cost().saturating_add(bytes);
+    if cost > shared.record_bytes_max {
+        return Err(shared.too_large(cost));
+    }
+    let cost = u32::try_from(cost).unwrap_or(u32::MAX);
+    shared.common.room.take(cost).await?;
+    Ok(Permit {
+        producer: producer.clone(),
+        bytes: cost,
+    })
+}
+
+impl Permit {
+    /// Sends a message that is no larger than what was reserved; a larger one fails at once.
+    pub fn send(mut self, message: impl Into<Message>) -> Delivery {
+        let message = message.into();
+        let (room, shared) = (self.bytes, Arc::clone(&self.producer.shared));
+        let sent = shared.check(&message).and_then(|(partition, cost)| {
+            if cost > room {
+                let why = format!("a message of about {cost} bytes exceeds the permit of {room}");
+                return Err(Error::invalid(why));
+            }
+            let delivery = shared.push(&message, partition, cost, shared.timeout)?;
+            self.bytes = room - cost;
+            Ok(delivery)
+        });
+        sent.unwrap_or_else(|error| {
+            let place = Place {
+                topic: Arc::clone(&shared.topic),
+                partition: PartitionId::new(message.partition.unwrap_or_default()),
+            };
+            Delivery::failed(&Arc::new(place), error)
+        })
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.producer.shared.give(self.bytes);
+    }
+}

@@ -1,0 +1,620 @@
+//! The batches of one partition that were sent and not answered, in order.
+//!
+//! Pure. Invariant: sequences are contiguous; a batch is sent again with the same bytes, unless
+//! the broker said that it and all later ones were not written.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_protocol::Ack;
+use quorate_protocol::BatchIdentity;
+use quorate_protocol::Credit;
+use quorate_protocol::ErrorClass;
+use quorate_protocol::ErrorCode;
+use quorate_protocol::Nack;
+use quorate_protocol::Offset;
+use quorate_protocol::PUBLISH_HEADER_LEN;
+use quorate_protocol::ProducerEpoch;
+use quorate_protocol::ProducerGranted;
+use quorate_protocol::ProducerId;
+use quorate_protocol::Sequence;
+
+use crate::error::Error;
+use crate::error::Result;
+use crate::producer::delivery::BatchState;
+use crate::producer::rebuild::rebuild;
+
+/// The leader remembers this many batches, so whatever is sent again is recognised.
+pub(super) const IN_FLIGHT_MAX: usize = 16;
+
+/// What a frame costs in credit besides its batch.
+const FRAME_OVERHEAD: u64 = PUBLISH_HEADER_LEN as u64;
+
+/// A batch that was sent.
+#[derive(Debug)]
+pub(super) struct Sent {
+    pub(super) base: Sequence,
+    pub(super) count: u32,
+    pub(super) bytes: Bytes,
+    pub(super) state: Arc<BatchState>,
+    pub(super) cost: usize,
+    pub(super) deadline: Duration,
+    pub(super) number: u64,
+    /// It may be in the log.
+    pub(super) maybe_applied: bool,
+    /// Its deliveries have been answered already; it stays for the sake of the sequence.
+    pub(super) told: bool,
+    /// It was answered as damaged before.
+    pub(super) damaged: bool,
+}
+
+impl Sent {
+    fn next(&self) -> Sequence {
+        let next = self.base.checked_add(u64::from(self.count));
+        next.unwrap_or(Sequence::new(u64::MAX))
+    }
+}
+
+/// Batches in flight of one producer on one partition.
+#[derive(Debug)]
+pub(super) struct Window {
+    producer: ProducerGranted,
+    topic_hash: u32,
+    next: Sequence,
+    batches: VecDeque<Sent>,
+    /// Batches before this one were sent on the current stream.
+    cursor: usize,
+    granted: u64,
+    used: u64,
+    rewind: Option<Sequence>,
+    paused_until: Duration,
+}
+
+/// What a refusal means for the stream.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// The stream goes on from the refused sequence after a wait; these batches failed.
+    GoesOn(Vec<(Sent, Error)>),
+    /// The stream ends.
+    Ends(Error),
+}
+
+impl Window {
+    pub(super) fn new(producer: ProducerGranted, topic_hash: u32) -> Self {
+        Self {
+            producer,
+            topic_hash,
+            next: Sequence::ZERO,
+            batches: VecDeque::new(),
+            cursor: 0,
+            granted: 0,
+            used: 0,
+            rewind: None,
+            paused_until: Duration::ZERO,
+        }
+    }
+
+    pub(super) fn producer(&self) -> ProducerId {
+        self.producer.producer
+    }
+
+    pub(super) fn epoch(&self) -> ProducerEpoch {
+        self.producer.epoch
+    }
+
+    /// Whether a sequence was used.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.next == Sequence::ZERO
+    }
+
+    /// The identity of the next batch.
+    pub(super) fn next_identity(&self) -> BatchIdentity {
+        self.identity(self.next)
+    }
+
+    fn identity(&self, base_sequence: Sequence) -> BatchIdentity {
+        BatchIdentity {
+            producer_id: self.producer.producer,
+            epoch: self.producer.epoch,
+            base_sequence,
+            topic_hash: self.topic_hash,
+        }
+    }
+
+    /// Starts over as another producer; what was in flight is given up.
+    pub(super) fn start_over(&mut self, producer: ProducerGranted) -> Vec<Sent> {
+        self.producer = producer;
+        self.next = Sequence::ZERO;
+        self.batches.drain(..).collect()
+    }
+
+    /// A new stream: everything in flight is to be sent again, before anything else.
+    pub(super) fn reopen(&mut self, credit: Credit) {
+        self.cursor = 0;
+        self.granted = credit.get();
+        self.used = 0;
+        self.rewind = None;
+        self.paused_until = Duration::ZERO;
+    }
+
+    pub(super) fn grant(&mut self, credit: Credit) {
+        self.granted = self.granted.max(credit.get());
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    pub(super) fn paused_until(&self) -> Duration {
+        self.paused_until
+    }
+
+    /// The sequence to tell the broker before anything else is sent.
+    pub(super) fn take_rewind(&mut self) -> Option<Sequence> {
+        self.rewind.take()
+    }
+
+    /// Whether a batch may start now.
+    fn has_credit(&self) -> bool {
+        self.used < self.granted
+    }
+
+    /// Whether a new batch may be sent now.
+    pub(super) fn has_room(&self) -> bool {
+        self.cursor == self.batches.len() && self.batches.len() < IN_FLIGHT_MAX && self.has_credit()
+    }
+
+    /// The next batch to send again, and how many messages that are.
+    pub(super) fn resend(&mut self) -> Option<Bytes> {
+        if !self.has_credit() {
+            return None;
+        }
+        let batch = self.batches.get_mut(self.cursor)?;
+        batch.maybe_applied = true;
+        let bytes = batch.bytes.clone();
+        self.cursor += 1;
+        self.spend(&bytes);
+        Some(bytes)
+    }
+
+    /// Notes a new batch that is being sent.
+    pub(super) fn push(&mut self, sent: Sent) {
+        self.next = sent.next();
+        self.spend(&sent.bytes);
+        self.batches.push_back(sent);
+        self.cursor = self.batches.len();
+    }
+
+    fn spend(&mut self, bytes: &Bytes) {
+        let bytes = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        self.used = self
+            .used
+            .saturating_add(bytes.saturating_add(FRAME_OVERHEAD));
+    }
+
+    /// The batches an ack answers, oldest first, each with its first offset.
+    pub(super) fn ack(&mut self, ack: &Ack) -> Result<Vec<(Sent, Option<Offset>)>> {
+        let end = ack.base_sequence.checked_add(u64::from(ack.count));
+        let end = end.unwrap_or(Sequence::new(u64::MAX));
+        let mut answered = Vec::new();
+        while let Some(front) = self.batches.front() {
+            if front.base < ack.base_sequence || front.next() > end {
+                break;
+            }
+            let distance = front.base.distance_from(ack.base_sequence);
+            let offset = ack.base_offset.and_then(|base| base.checked_add(distance));
+            if let Some(front) = self.batches.pop_front() {
+                self.cursor = self.cursor.saturating_sub(1);
+                answered.push((front, offset));
+            }
+        }
+        match self.batches.front() {
+            Some(front) if front.base < end => {
+                let (first, count) = (ack.base_sequence, ack.count);
+                let message = format!("an ack of {count} from {first} on fits no batch in flight");
+                Err(Error::new(ErrorCode::PROTOCOL_VIOLATION, message))
+            }
+            _ => Ok(answered),
+        }
+    }
+
+    /// Takes in a refusal of everything from a sequence on.
+    pub(super) fn nack(&mut self, nack: &Nack, now: Duration, wait: Duration) -> Verdict {
+        for batch in &mut self.batches {
+            if batch.base >= nack.unproposed_sequence {
+                batch.maybe_applied = false;
+            }
+        }
+        let error = nack_error(nack);
+        let stays = match nack.code.class() {
+            ErrorClass::Reroute | ErrorClass::Auth => false,
+            ErrorClass::Fenced => nack.code == ErrorCode::PARTIAL_DUPLICATE,
+            _ => true,
+        };
+        let at = self
+            .batches
+            .iter()
+            .position(|batch| batch.base == nack.from_sequence);
+        let Some(at) = at.filter(|_| stays) else {
+            return Verdict::Ends(error);
+        };
+        let settled = self.amend(at, nack, &error);
+        self.cursor = at;
+        self.rewind = Some(nack.from_sequence);
+        match settled {
+            Ok(failed) => {
+                if nack.code != ErrorCode::PARTIAL_DUPLICATE && failed.is_empty() {
+                    self.paused_until = now + error.retry_after().unwrap_or(wait);
+                }
+                Verdict::GoesOn(failed)
+            }
+            Err(error) => Verdict::Ends(error),
+        }
+    }
+
+    /// Takes out of the window what is not to be sent again.
+    fn amend(&mut self, at: usize, nack: &Nack, error: &Error) -> Result<Vec<(Sent, Error)>> {
+        if nack.code == ErrorCode::PARTIAL_DUPLICATE {
+            self.drop_known(at, &nack.duplicates)?;
+            return Ok(Vec::new());
+        }
+        let Some(batch) = self.batches.get_mut(at) else {
+            return Ok(Vec::new());
+        };
+        let first_damage = nack.code == ErrorCode::CORRUPT_BATCH && !batch.damaged;
+        batch.damaged |= first_damage;
+        let again = first_damage
+            || batch.maybe_applied
+            || (nack.code.is_retryable() && nack.code != ErrorCode::CORRUPT_BATCH);
+        if again {
+            return Ok(Vec::new());
+        }
+        let failed = self.batches.remove(at);
+        self.renumber(at, nack.from_sequence)?;
+        Ok(failed
+            .map(|sent| (sent, error.clone()))
+            .into_iter()
+            .collect())
+    }
+
+    /// The log has some records of this batch; only the others are sent again.
+    fn drop_known(&mut self, at: usize, known: &[(u32, Offset)]) -> Result<()> {
+        let Some(batch) = self.batches.get(at) else {
+            return Ok(());
+        };
+        let mut known = known.to_vec();
+        known.sort_unstable();
+        let indexes: Vec<u32> = known.iter().map(|(index, _)| *index).collect();
+        let rebuilt = rebuild(&batch.bytes, self.identity(batch.base), &indexes)?;
+        let Some((bytes, count)) = rebuilt else {
+            let message = "a batch of only known records was refused as a partial duplicate";
+            return Err(Error::new(ErrorCode::PROTOCOL_VIOLATION, message));
+        };
+        let Some(batch) = self.batches.get_mut(at) else {
+            return Ok(());
+        };
+        batch.state.take_out(&known);
+        batch.bytes = bytes;
+        batch.count = count;
+        let next = batch.next();
+        self.renumber(at + 1, next)
+    }
+
+    /// Gives the batches from `at` on the sequences from `next` on.
+    fn renumber(&mut self, at: usize, mut next: Sequence) -> Result<()> {
+        for index in at..self.batches.len() {
+            let identity = self.identity(next);
+            let Some(batch) = self.batches.get_mut(index) else {
+                break;
+            };
+            if batch.base != next {
+                if let Some((bytes, count)) = rebuild(&batch.bytes, identity, &[])? {
+                    batch.bytes = bytes;
+                    batch.count = count;
+                }
+                batch.base = next;
+            }
+            next = batch.next();
+        }
+        self.next = next;
+        Ok(())
+    }
+
+    /// When batches expire; those already answered do not.
+    pub(super) fn next_deadline(&self) -> Option<Duration> {
+        let open = self.batches.iter().filter(|batch| !batch.told);
+        open.map(|batch| batch.deadline).min()
+    }
+
+    /// Marks what has expired as answered. It stays: leaving it out would tear the sequence.
+    pub(super) fn expire(&mut self, now: Duration) -> Vec<(Arc<BatchState>, u32)> {
+        let expired = self
+            .batches
+            .iter_mut()
+            .filter(|batch| !batch.told && batch.deadline <= now);
+        expired
+            .map(|batch| {
+                batch.told = true;
+                (Arc::clone(&batch.state), batch.count)
+            })
+            .collect()
+    }
+
+    /// Takes out everything.
+    pub(super) fn drain(&mut self) -> Vec<Sent> {
+        self.cursor = 0;
+        self.batches.drain(..).collect()
+    }
+
+    /// The number of the oldest batch whose deliveries wait.
+    pub(super) fn oldest_number(&self) -> Option<u64> {
+        let waiting = self.batches.iter().find(|batch| !batch.told);
+        waiting.map(|batch| batch.number)
+    }
+}
+
+/// What a refusal says, as an error.
+fn nack_error(nack: &Nack) -> Error {
+    let detail = nack.detail.as_str();
+    let detail = if detail.is_empty() {
+        nack.code.name()
+    } else {
+        detail
+    };
+    Error::new(nack.code, detail).with_retry_after_ms(nack.retry_after_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_protocol::AckLevel;
+    use quorate_protocol::BatchBuilder;
+    use quorate_protocol::Bounded;
+    use quorate_protocol::DraftBatch;
+    use quorate_protocol::HybridTime;
+    use quorate_protocol::MessageId;
+    use quorate_protocol::PartitionId;
+    use quorate_protocol::RecordDraft;
+    use quorate_protocol::Term;
+    use quorate_protocol::Text;
+
+    use super::*;
+    use crate::producer::delivery::Place;
+
+    const WAIT: Duration = Duration::from_millis(10);
+
+    fn window() -> Window {
+        let producer = ProducerGranted {
+            producer: ProducerId::new(7),
+            epoch: ProducerEpoch::new(1),
+        };
+        let mut window = Window::new(producer, 9);
+        window.reopen(Credit::new(1 << 20));
+        window
+    }
+
+    fn send(window: &mut Window, count: u32) -> Arc<BatchState> {
+        let mut builder = BatchBuilder::new(0);
+        for n in 0..count {
+            let id = u128::from(window.next.get()) * 1000 + u128::from(n);
+            builder
+                .push(&RecordDraft {
+                    key: None,
+                    value: Some(b"v"),
+                    headers: &[],
+                    timestamp_us: 1,
+                    id: Some(MessageId::new(id)),
+                })
+                .unwrap();
+        }
+        let state = BatchState::new(&Arc::new(Place {
+            topic: Arc::from("t"),
+            partition: PartitionId::new(0),
+        }));
+        let identity = window.next_identity();
+        window.push(Sent {
+            base: identity.base_sequence,
+            count,
+            bytes: builder.finish(identity).into_bytes(),
+            state: Arc::clone(&state),
+            cost: 1,
+            deadline: Duration::from_secs(30),
+            number: 0,
+            maybe_applied: true,
+            told: false,
+            damaged: false,
+        });
+        state
+    }
+
+    fn send_all(window: &mut Window, counts: [u32; 3]) -> [Arc<BatchState>; 3] {
+        counts.map(|count| send(window, count))
+    }
+
+    fn ack(base: u64, count: u32) -> Ack {
+        Ack {
+            base_sequence: Sequence::new(base),
+            count,
+            base_offset: Some(Offset::new(100 + base)),
+            term: Term::new(1),
+            append_time: HybridTime::ZERO,
+            level: AckLevel::QUORUM,
+            duplicate: false,
+        }
+    }
+
+    fn nack(from: u64, unproposed: u64, code: ErrorCode) -> Nack {
+        Nack {
+            from_sequence: Sequence::new(from),
+            unproposed_sequence: Sequence::new(unproposed),
+            code,
+            detail: Text::default(),
+            leader: None,
+            retry_after_ms: 0,
+            duplicates: Bounded::empty(),
+        }
+    }
+
+    fn bases(window: &Window) -> Vec<u64> {
+        window
+            .batches
+            .iter()
+            .map(|batch| batch.base.get())
+            .collect()
+    }
+
+    /// What a broker would see: the bytes agree with the books.
+    fn check_bytes(window: &Window) {
+        let mut next = None;
+        for batch in &window.batches {
+            let bytes = bytes::BytesMut::from(batch.bytes.as_ref());
+            let draft = DraftBatch::parse(bytes).unwrap();
+            assert_eq!(draft.base_sequence(), batch.base);
+            assert_eq!(draft.record_count(), batch.count);
+            assert!(next.is_none_or(|next| next == batch.base));
+            next = Some(batch.next());
+        }
+        assert!(next.is_none_or(|next| next == window.next));
+    }
+
+    fn resent(window: &mut Window) -> usize {
+        std::iter::from_fn(|| window.resend()).count()
+    }
+
+    #[test]
+    fn one_ack_may_answer_several_batches_in_order() {
+        let mut window = window();
+        send_all(&mut window, [3, 2, 4]);
+        let answered = window.ack(&ack(0, 5)).unwrap();
+        let offsets: Vec<_> = answered
+            .iter()
+            .map(|(_, offset)| offset.unwrap().get())
+            .collect();
+        assert_eq!(offsets, [100, 103]);
+        assert_eq!(bases(&window), [5]);
+    }
+
+    #[test]
+    fn an_ack_that_fits_no_batch_is_a_fault() {
+        let mut window = window();
+        send(&mut window, 3);
+        assert!(window.ack(&ack(0, 2)).is_err());
+        assert!(window.ack(&ack(1, 2)).is_err());
+    }
+
+    #[test]
+    fn a_new_stream_gets_everything_in_flight_again_before_anything_new() {
+        let mut window = window();
+        send_all(&mut window, [3, 2, 4]);
+        window.ack(&ack(0, 3)).unwrap();
+        let before: Vec<_> = window
+            .batches
+            .iter()
+            .map(|batch| batch.bytes.clone())
+            .collect();
+        window.reopen(Credit::new(1 << 20));
+        assert!(!window.has_room());
+        let again: Vec<_> = std::iter::from_fn(|| window.resend()).collect();
+        assert_eq!(again, before);
+        assert!(window.has_room());
+    }
+
+    #[test]
+    fn credit_and_the_number_in_flight_bound_what_is_sent() {
+        let mut window = window();
+        window.reopen(Credit::new(1));
+        assert!(window.has_room());
+        send(&mut window, 1);
+        assert!(!window.has_room());
+        window.grant(Credit::new(1 << 20));
+        for _ in 1..IN_FLIGHT_MAX {
+            assert!(window.has_room());
+            send(&mut window, 1);
+        }
+        assert!(!window.has_room());
+        window.ack(&ack(0, 1)).unwrap();
+        assert!(window.has_room());
+    }
+
+    #[test]
+    fn a_transient_refusal_rewinds_and_sends_the_same_again() {
+        let mut window = window();
+        send_all(&mut window, [3, 2, 4]);
+        let verdict = window.nack(&nack(3, 5, ErrorCode::AMBIGUOUS_COMMIT), WAIT, WAIT);
+        assert!(matches!(verdict, Verdict::GoesOn(failed) if failed.is_empty()));
+        assert_eq!(window.take_rewind(), Some(Sequence::new(3)));
+        assert_eq!(window.paused_until(), WAIT * 2);
+        assert_eq!(bases(&window), [0, 3, 5]);
+        assert_eq!(resent(&mut window), 2);
+        check_bytes(&window);
+    }
+
+    #[test]
+    fn a_refused_batch_fails_alone_and_the_later_ones_move_up() {
+        let mut window = window();
+        send_all(&mut window, [3, 2, 4]);
+        let verdict = window.nack(&nack(3, 3, ErrorCode::BATCH_TOO_LARGE), WAIT, WAIT);
+        let Verdict::GoesOn(failed) = verdict else {
+            panic!("{verdict:?}");
+        };
+        assert_eq!(failed.len(), 1);
+        assert_eq!(bases(&window), [0, 3]);
+        assert_eq!(window.next, Sequence::new(7));
+        assert_eq!(window.take_rewind(), Some(Sequence::new(3)));
+        assert_eq!(resent(&mut window), 1);
+        check_bytes(&window);
+    }
+
+    #[test]
+    fn known_records_are_dropped_and_the_rest_renumbered() {
+        let mut window = window();
+        let [_, state, _] = send_all(&mut window, [3, 3, 4]);
+        let mut refusal = nack(3, 3, ErrorCode::PARTIAL_DUPLICATE);
+        refusal.duplicates = Bounded::clipped([(1, Offset::new(42))]);
+        let verdict = window.nack(&refusal, WAIT, WAIT);
+        assert!(matches!(verdict, Verdict::GoesOn(failed) if failed.is_empty()));
+        assert_eq!(bases(&window), [0, 3, 5]);
+        check_bytes(&window);
+        state.settle(crate::producer::delivery::Settled::Sent);
+        let known = crate::producer::delivery::Delivery::new(state, 1);
+        assert_eq!(
+            known.try_receipt().unwrap().unwrap().offset,
+            Some(Offset::new(42))
+        );
+    }
+
+    #[test]
+    fn damage_is_tried_once_more_and_then_surfaces() {
+        let mut window = window();
+        send(&mut window, 1);
+        let refusal = nack(0, 0, ErrorCode::CORRUPT_BATCH);
+        assert!(matches!(window.nack(&refusal, WAIT, WAIT), Verdict::GoesOn(f) if f.is_empty()));
+        assert_eq!(resent(&mut window), 1);
+        assert!(matches!(window.nack(&refusal, WAIT, WAIT), Verdict::GoesOn(f) if f.len() == 1));
+        assert!(window.is_empty());
+        assert!(window.is_fresh());
+    }
+
+    #[test]
+    fn fencing_and_rerouting_end_the_stream_and_keep_the_batches() {
+        for code in [ErrorCode::PRODUCER_FENCED, ErrorCode::NOT_LEADER] {
+            let mut window = window();
+            send(&mut window, 1);
+            let verdict = window.nack(&nack(0, 0, code), WAIT, WAIT);
+            assert!(matches!(verdict, Verdict::Ends(_)), "{code}");
+            assert_eq!(bases(&window), [0]);
+        }
+    }
+
+    #[test]
+    fn an_expired_batch_is_answered_once_and_stays_for_the_sequence() {
+        let mut window = window();
+        send(&mut window, 1);
+        let late = Duration::from_secs(31);
+        assert_eq!(window.expire(late).len(), 1);
+        assert_eq!(window.expire(late).len(), 0);
+        assert_eq!(bases(&window), [0]);
+        assert_eq!(window.oldest_number(), None);
+    }
+}

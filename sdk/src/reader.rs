@@ -1,0 +1,369 @@
+//! Reading pages of a partition's history.
+
+use std::future::IntoFuture;
+use std::ops::Bound;
+use std::ops::RangeBounds;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use quorate_protocol::Body;
+use quorate_protocol::ErrorCode;
+use quorate_protocol::Kind;
+use quorate_protocol::Offset;
+use quorate_protocol::PartitionId;
+use quorate_protocol::ReadEnd;
+use quorate_protocol::ReadParams;
+use quorate_protocol::RecordBatch;
+use quorate_protocol::StreamOpen;
+use quorate_protocol::StreamType;
+use quorate_protocol::TopicId;
+use tokio::time::timeout;
+
+use crate::client::Handle;
+use crate::config::ReadOptions;
+use crate::connection::Frame;
+use crate::connection::Link;
+use crate::connection::PRIORITY_READ;
+use crate::connection::Rejected;
+use crate::connection::milliseconds;
+use crate::consumer::BatchReader;
+use crate::consumer::Source;
+use crate::error::Error;
+use crate::error::Result;
+use crate::position::End;
+use crate::position::Start;
+use crate::record::Cursor;
+use crate::record::Page;
+use crate::record::Record;
+use crate::topology::partition;
+
+/// The most bytes of batches one page asks for.
+const PAGE_BYTES_MAX: u32 = 16 << 20;
+
+/// Reads one page when awaited; methods are named like the `read.*` options.
+///
+/// ```no_run
+/// # async fn page(client: quorate::Client) -> quorate::Result<()> {
+/// let page = client.read("orders").offsets(100..).limit(50).await?;
+/// for record in &page.records {
+///     println!("{} {:?}", record.offset, record.text());
+/// }
+/// if let Some(next) = page.next {
+///     let more = client.read("orders").after(next).limit(50).await?;
+///     println!("{} more", more.records.len());
+/// }
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "a builder does nothing until it is awaited"]
+pub struct Read {
+    handle: Arc<Handle>,
+    topic: String,
+    options: ReadOptions,
+    wrong: Option<Error>,
+}
+
+impl Read {
+    pub(crate) fn new(handle: &Arc<Handle>, topic: &str) -> Self {
+        let mut read = Self {
+            options: handle.core.options.read.clone(),
+            handle: Arc::clone(handle),
+            topic: topic.to_owned(),
+            wrong: None,
+        };
+        if let Some(cursor) = read.options.cursor.take() {
+            match cursor.parse() {
+                Ok(cursor) => read = read.after(cursor),
+                Err(why) => read.wrong = Some(Error::invalid(why)),
+            }
+        }
+        read
+    }
+
+    /// Which partition.
+    pub fn partition(mut self, partition: u32) -> Self {
+        self.options.partition = partition;
+        self
+    }
+
+    /// Where to start.
+    pub fn from(mut self, start: Start) -> Self {
+        self.options.from = start;
+        self
+    }
+
+    /// Where to end.
+    pub fn until(mut self, end: End) -> Self {
+        self.options.until = end;
+        self
+    }
+
+    /// These offsets, such as `100..200` or `100..`.
+    pub fn offsets(mut self, offsets: impl RangeBounds<u64>) -> Self {
+        self.options.from = match offsets.start_bound() {
+            Bound::Included(offset) => Start::Offset(*offset),
+            Bound::Excluded(offset) => Start::Offset(offset.saturating_add(1)),
+            Bound::Unbounded => Start::Earliest,
+        };
+        self.options.until = match offsets.end_bound() {
+            Bound::Included(offset) => End::Offset(offset.saturating_add(1)),
+            Bound::Excluded(offset) => End::Offset(*offset),
+            Bound::Unbounded => End::Tail,
+        };
+        self
+    }
+
+    /// What was appended in this time.
+    pub fn times(mut self, times: impl RangeBounds<SystemTime>) -> Self {
+        self.options.from = match times.start_bound() {
+            Bound::Included(time) | Bound::Excluded(time) => Start::Time(*time),
+            Bound::Unbounded => Start::Earliest,
+        };
+        self.options.until = match times.end_bound() {
+            Bound::Included(time) | Bound::Excluded(time) => End::Time(*time),
+            Bound::Unbounded => End::Tail,
+        };
+        self
+    }
+
+    /// The last `count` records.
+    pub fn last(mut self, count: u64) -> Self {
+        self.options.from = Start::Last(count);
+        self.options.until = End::Tail;
+        self
+    }
+
+    /// Where an earlier page ended.
+    pub fn after(mut self, cursor: Cursor) -> Self {
+        self.options.partition = cursor.partition.get();
+        self.options.from = Start::Offset(cursor.offset.get());
+        self
+    }
+
+    /// How many records at most.
+    pub fn limit(mut self, records: u32) -> Self {
+        self.options.limit = records;
+        self
+    }
+
+    /// All pages one after the other, as records; the limit is that of one page.
+    #[must_use]
+    pub fn stream(self) -> ReadStream {
+        ReadStream {
+            next: Some(self),
+            records: Vec::new().into_iter(),
+        }
+    }
+
+    async fn page(self) -> Result<Page> {
+        if let Some(error) = self.wrong {
+            return Err(error);
+        }
+        let limit = self.handle.core.options.client.request_timeout;
+        match timeout(limit, self.retrying()).await {
+            Ok(page) => page,
+            Err(_) => {
+                let message = format!("`{}` was not read within {limit:?}", self.topic);
+                Err(Error::new(ErrorCode::TIMEOUT, message))
+            }
+        }
+    }
+
+    /// Tries again while that may help; the caller bounds the time.
+    async fn retrying(&self) -> Result<Page> {
+        let core = &self.handle.core;
+        let client = &core.options.client;
+        let mut backoff =
+            crate::backoff::Backoff::new(client.reconnect_min / 8, client.reconnect_max);
+        loop {
+            let Rejected { error, leader } = match self.attempt().await {
+                Ok(page) => return Ok(page),
+                Err(rejected) => rejected,
+            };
+            if !error.is_retryable() {
+                return Err(error.at(format_args!("{}/{}", self.topic, self.options.partition)));
+            }
+            match (leader, core.topology.topic(&self.topic)) {
+                (Some(leader), Some(topic)) => {
+                    let partition = PartitionId::new(self.options.partition);
+                    core.topology.set_leader(topic.id, partition, leader);
+                }
+                _ => core.topology.forget(&self.topic),
+            }
+            let wait = backoff.next(crate::backoff::random());
+            tokio::time::sleep(error.retry_after().unwrap_or(wait)).await;
+        }
+    }
+
+    async fn attempt(&self) -> Result<Page, Rejected> {
+        let core = &self.handle.core;
+        let topic = core.topic(&self.topic, false).await?;
+        let id = PartitionId::new(self.options.partition);
+        let Some(known) = partition(&topic, id) else {
+            let message = format!("there is no partition {id} of `{}`", self.topic);
+            return Err(Error::new(ErrorCode::UNKNOWN_PARTITION, message).into());
+        };
+        let Some(leader) = known.leader else {
+            return Err(Error::new(ErrorCode::LEADER_UNKNOWN, "it has no leader now").into());
+        };
+        let (link, _slot) = core.pool.place(Some(leader)).await?;
+        let open = self.stream_open(topic.id, id);
+        let (mut sender, mut receiver) = link.open_raw(&open, PRIORITY_READ).await?;
+        sender.finish();
+        let mut pages = Pages::new(self, id, &link);
+        loop {
+            let Some(frame) = receiver.next().await? else {
+                return Err(link.end_error().into());
+            };
+            if let Some(page) = pages.take(frame, &link)? {
+                return Ok(page);
+            }
+        }
+    }
+
+    fn stream_open(&self, topic: TopicId, partition: PartitionId) -> StreamOpen {
+        let core = &self.handle.core;
+        let wall_micros = core.clock.wall_micros();
+        let params = ReadParams {
+            from: self.options.from.on_the_wire(wall_micros),
+            until: self.options.until.on_the_wire(wall_micros),
+            records_max: self.options.limit,
+            bytes_max: PAGE_BYTES_MAX,
+        };
+        StreamOpen {
+            stream: StreamType::READ,
+            topic,
+            partition,
+            topology_epoch: core.topology.epoch(),
+            deadline_ms: milliseconds(core.options.client.request_timeout),
+            on_behalf_of: None,
+            params: params.to_blob().unwrap_or_default(),
+        }
+    }
+}
+
+impl IntoFuture for Read {
+    type Output = Result<Page>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.page())
+    }
+}
+
+/// Collects the answer to one read.
+struct Pages {
+    source: Source,
+    from: Offset,
+    until: Offset,
+    limit: usize,
+    records: Vec<Record>,
+}
+
+impl Pages {
+    fn new(read: &Read, partition: PartitionId, link: &Link) -> Self {
+        let from = match read.options.from {
+            Start::Offset(offset) => offset,
+            _ => 0,
+        };
+        let until = match read.options.until {
+            End::Offset(offset) => offset,
+            _ => u64::MAX,
+        };
+        Self {
+            source: Source {
+                topic: Arc::from(read.topic.as_str()),
+                partition,
+                broker: Arc::clone(&link.name),
+            },
+            from: Offset::new(from),
+            until: Offset::new(until),
+            limit: usize::try_from(read.options.limit).unwrap_or(usize::MAX),
+            records: Vec::new(),
+        }
+    }
+
+    fn take(&mut self, frame: Frame, link: &Link) -> Result<Option<Page>, Rejected> {
+        match frame.header.kind {
+            Kind::STREAM_ACCEPT => Ok(None),
+            Kind::STREAM_REJECT => Err(link.rejection(&frame)),
+            Kind::RECORDS => {
+                self.take_records(frame.body)?;
+                Ok(None)
+            }
+            Kind::READ_END => Ok(Some(self.finish(&frame.decode()?))),
+            kind => {
+                let message = format!("{kind:?} does not belong on a READ stream");
+                Err(Error::new(ErrorCode::PROTOCOL_VIOLATION, message).into())
+            }
+        }
+    }
+
+    fn take_records(&mut self, mut body: Bytes) -> Result<()> {
+        while !body.is_empty() && self.records.len() < self.limit {
+            let batch = RecordBatch::split_first(&mut body).map_err(|error| {
+                Error::new(ErrorCode::CORRUPT_BATCH, format!("damaged batch: {error}"))
+            })?;
+            if batch.attributes().control {
+                continue;
+            }
+            let mut reader = BatchReader::new(self.source.clone(), batch, self.from, self.until)?;
+            while self.records.len() < self.limit
+                && let Some(record) = reader.next()
+            {
+                self.records.push(record?);
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, end: &ReadEnd) -> Page {
+        let records = std::mem::take(&mut self.records);
+        let full = records.len() >= self.limit;
+        let after = records.last().map(|record| record.offset.next());
+        let next = match after {
+            Some(after) if full => after,
+            _ => end.next,
+        };
+        let stop = end.high_watermark.min(self.until);
+        Page {
+            next: (next < stop).then_some(Cursor {
+                partition: self.source.partition,
+                offset: next,
+            }),
+            tail: end.high_watermark,
+            records,
+        }
+    }
+}
+
+/// The records of page after page.
+#[derive(Debug)]
+pub struct ReadStream {
+    next: Option<Read>,
+    records: std::vec::IntoIter<Record>,
+}
+
+impl ReadStream {
+    /// The next record; none at the end. After an error the stream is over.
+    ///
+    /// # Errors
+    /// As an item: a page could not be read.
+    pub async fn next(&mut self) -> Option<Result<Record>> {
+        loop {
+            if let Some(record) = self.records.next() {
+                return Some(Ok(record));
+            }
+            let read = self.next.take()?;
+            match read.clone().await {
+                Ok(page) => {
+                    self.next = page.next.map(|cursor| read.after(cursor));
+                    self.records = page.records.into_iter();
+                }
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
