@@ -38,6 +38,15 @@ pub(crate) enum AssemblyError {
     UnknownKind(Kind),
 }
 
+/// A frame of which a part has arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Begun {
+    /// Its number on the stream, skipped frames included.
+    pub(crate) frame: u64,
+    /// Bytes of it, header included.
+    pub(crate) received: u64,
+}
+
 #[derive(Debug)]
 enum Phase {
     Header {
@@ -68,6 +77,8 @@ pub(crate) struct Assembly {
     phase: Phase,
     /// Bytes of the begun frame taken from `pieces` so far.
     taken: u64,
+    /// Frames that are over, skipped ones included.
+    frames: u64,
     /// The largest body this stream has delivered.
     proven: usize,
 }
@@ -80,6 +91,7 @@ impl Assembly {
             waiting: 0,
             phase: BETWEEN_FRAMES,
             taken: 0,
+            frames: 0,
             proven: 0,
         }
     }
@@ -97,13 +109,16 @@ impl Assembly {
         }
     }
 
-    /// Bytes of an incomplete frame that have arrived; `None` between frames.
+    /// The incomplete frame; `None` between frames.
     ///
     /// Meaningful after [`poll_frame`](Self::poll_frame) found none.
-    pub(crate) const fn begun(&self) -> Option<u64> {
+    pub(crate) const fn begun(&self) -> Option<Begun> {
         match self.taken {
             0 => None,
-            taken => Some(taken),
+            received => Some(Begun {
+                frame: self.frames,
+                received,
+            }),
         }
     }
 
@@ -210,6 +225,7 @@ impl Assembly {
     fn restart(&mut self) {
         self.phase = BETWEEN_FRAMES;
         self.taken = 0;
+        self.frames += 1;
     }
 }
 
@@ -348,7 +364,8 @@ mod tests {
         for split in 1..bytes.len() {
             assembly.push(bytes.slice(split - 1..split));
             assert!(assembly.poll_frame().unwrap().is_none());
-            assert_eq!(assembly.begun(), Some(split as u64));
+            let received = split as u64;
+            assert_eq!(assembly.begun(), Some(Begun { frame: 0, received }));
         }
         assembly.push(bytes.slice(bytes.len() - 1..));
         assert!(assembly.poll_frame().unwrap().is_some());

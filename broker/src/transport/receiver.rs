@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use crate::transport::assembly::Assembly;
 use crate::transport::assembly::AssemblyError;
+use crate::transport::assembly::Begun;
 use crate::transport::assembly::Frame;
 use crate::transport::connection::Link;
 use crate::transport::lost::ConnectionLost;
@@ -125,7 +126,7 @@ impl FrameReceiver {
             if self.finished {
                 return match self.assembly.begun() {
                     None => Ok(None),
-                    Some(received) => Err(ReceiveError::Truncated { received }),
+                    Some(Begun { received, .. }) => Err(ReceiveError::Truncated { received }),
                 };
             }
             self.read().await?;
@@ -154,7 +155,7 @@ impl FrameReceiver {
             Some(patience) => match tokio::time::timeout(patience, reading).await {
                 Ok(outcome) => outcome,
                 Err(_) => {
-                    let received = self.assembly.begun().unwrap_or(0);
+                    let received = self.assembly.begun().map_or(0, |begun| begun.received);
                     return Err(ReceiveError::Timeout { received });
                 }
             },

@@ -34,8 +34,6 @@ use crate::authority::Leaf;
 
 /// What a test waits for at most; nothing in a passing test takes that long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
-/// How soon a refusal must be known.
-pub(crate) const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// The machine's time, moved by a fixed amount.
 #[derive(Debug)]
@@ -147,7 +145,7 @@ impl World {
         };
         tokio::select! {
             accepted = self.listener.accept() => panic!("accepted: {accepted:?}"),
-            told = tokio::time::timeout(AT_ONCE, told) => Refusal::from(told.expect("told at once")),
+            told = within(told) => Refusal::from(told),
         }
     }
 }
