@@ -172,14 +172,19 @@ impl Store {
         !self.fetches.borrow().asked.is_empty()
     }
 
-    /// A fetch to start, unless the group has all the pages it may have: first index, where to stop.
+    /// A fetch to start, unless as many as may be are under way: first index, where to stop.
     pub(super) fn next_asked(&mut self) -> Option<(LogIndex, LogIndex)> {
         let until = self.last().next();
         let fetches = self.fetches.get_mut();
         if fetches.pages() >= PAGES_MAX {
-            return None;
+            fetches.pages.pop_first()?;
         }
         fetches.asked.pop_first().map(|from| (from, until))
+    }
+
+    /// Forgets pages that nobody reads at the moment; they are fetched again when somebody does.
+    pub(super) fn drop_pages(&mut self) {
+        self.fetches.get_mut().pages.clear();
     }
 
     /// Pages held or on their way.
@@ -206,9 +211,6 @@ impl Store {
                     used: false,
                 },
             );
-        }
-        while fetches.pages.len() > PAGES_MAX {
-            fetches.pages.pop_first();
         }
         contexts
     }

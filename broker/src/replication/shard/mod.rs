@@ -16,7 +16,7 @@ mod tickets;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use quorate_protocol::{GroupId, HybridTime};
+use quorate_protocol::{GroupId, HybridTime, LogIndex, Term};
 
 use crate::replication::config::ReplicationConfig;
 use crate::replication::machine::StateMachine;
@@ -84,15 +84,21 @@ impl<M: StateMachine> Shard<M> {
         if !self.groups.get(&group).is_some_and(Replica::wants_pages) {
             return;
         }
-        let pages: usize = self.groups.values().map(Replica::pages).sum();
         let max = self.config.pages_bytes_total_max.get() / self.config.page_bytes_max.get().max(1);
-        let free = usize::try_from(max)
-            .unwrap_or(usize::MAX)
-            .saturating_sub(pages);
+        let max = usize::try_from(max).unwrap_or(usize::MAX);
+        if self.pages() >= max {
+            // What came and was not read at once may never be.
+            self.groups.values_mut().for_each(Replica::drop_pages);
+        }
+        let free = max.saturating_sub(self.pages());
         self.call(group, out, |replica, out| {
             replica.fetch(free, out);
             Ok(())
         });
+    }
+
+    fn pages(&self) -> usize {
+        self.groups.values().map(Replica::pages).sum()
     }
 
     /// Is there work that needs no further input?
@@ -108,6 +114,11 @@ impl<M: StateMachine> Shard<M> {
     /// What a group's replica looks like from outside.
     pub fn glance(&self, group: GroupId) -> Option<Glance> {
         self.groups.get(&group).map(Replica::glance)
+    }
+
+    /// The term of an entry, if the log still knows it.
+    pub fn term_at(&self, group: GroupId, index: LogIndex) -> Option<Term> {
+        self.groups.get(&group)?.raw.store().term_at(index)
     }
 
     /// The machine of a group.

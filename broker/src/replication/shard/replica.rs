@@ -397,6 +397,10 @@ impl<M: StateMachine> Replica<M> {
         self.raw.store().pages()
     }
 
+    pub(super) fn drop_pages(&mut self) {
+        self.raw.mut_store().drop_pages();
+    }
+
     pub(super) fn tail_bytes(&self) -> usize {
         self.raw.store().tail().bytes()
     }

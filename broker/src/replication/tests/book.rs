@@ -47,7 +47,8 @@ pub(super) struct Book {
     pub(super) overlay: BTreeMap<LogIndex, Offset>,
     pub(super) told: (LogIndex, Offset, Offset),
     pub(super) role: (Role, Term, bool, Option<ReplicaId>),
-    pub(super) applies: u64,
+    /// Entries applied since the last restore.
+    pub(super) digests: BTreeMap<u64, u64>,
 }
 
 fn value(number: u64, len: usize) -> Vec<u8> {
@@ -166,8 +167,11 @@ impl StateMachine for Book {
             "applied once, in order"
         );
         self.applied = entry.index;
-        self.applies += 1;
         let digest = u64::from(entry.batch.header_crc()) << 32 | u64::from(entry.batch.body_crc());
+        self.digests.insert(
+            entry.index.get(),
+            mix(digest ^ u64::from(entry.kind.to_byte())),
+        );
         self.hash =
             mix(self.hash ^ mix(entry.index.get()) ^ digest ^ u64::from(entry.kind.to_byte()));
         self.overlay.remove(&entry.index);

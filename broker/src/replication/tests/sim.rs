@@ -1,1 +1,828 @@
-//! x
+//! Members, ordered lanes between them, a seeded scheduler, the invariants.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use quorate_protocol::{LogIndex, Offset, Term};
+use quorate_storage::{CheckpointStore, EntryKind, Lane as Work, StateLog, create_log, open_log};
+
+use crate::replication::machine::Role;
+use crate::replication::message::{Body, Lane, Message};
+use crate::replication::shard::event::{Act, In, Install, Swap};
+use crate::replication::shard::membership::{Change, Membership};
+use crate::replication::tests::Rng;
+use crate::replication::tests::book::{Ask, Book, GROUP, Receipt};
+use crate::replication::tests::world::{Node, replica};
+use crate::replication::ticket::{Answer, Failure, Ticket};
+
+/// How often the interesting things happened.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Stats {
+    pub(super) crashes: u64,
+    pub(super) committed: u64,
+    pub(super) acked: u64,
+    pub(super) ahead: u64,
+    pub(super) conflicts: u64,
+    pub(super) trims: u64,
+    pub(super) installs: u64,
+    pub(super) refused: u64,
+    pub(super) fetches: u64,
+    pub(super) headers: u64,
+    pub(super) transfers: u64,
+    pub(super) duplicated: u64,
+    pub(super) repaired: u64,
+    pub(super) replaced: u64,
+    pub(super) messages: u64,
+}
+
+/// A number's fate, as its asker knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Applied(Receipt),
+    NotApplied,
+    Unknown,
+}
+
+pub(super) struct Sim {
+    pub(super) rng: Rng,
+    pub(super) nodes: BTreeMap<u64, Node>,
+    pub(super) lanes: BTreeMap<(u64, u64, Lane), VecDeque<Message>>,
+    pub(super) installs: Vec<(u64, Install)>,
+    /// Index to term and content, from the first that saw it committed, or applied.
+    pub(super) truth: BTreeMap<u64, (Term, Option<u64>)>,
+    leaders: BTreeMap<u64, u64>,
+    seen: BTreeMap<u64, (u64, u64)>,
+    open: Vec<(u64, Ticket<Receipt>)>,
+    fates: BTreeMap<u64, Fate>,
+    numbers: u64,
+    now: u64,
+    pub(super) stats: Stats,
+    pub(super) trimming: bool,
+    /// Messages are duplicated and reordered, as no connection of ours would do.
+    pub(super) unruly: bool,
+    pub(super) transferring: bool,
+    pub(super) stay_down: Option<u64>,
+    pub(super) silent: Option<u64>,
+    /// (dead, new): the membership plan to follow.
+    pub(super) plan: Option<(u64, u64)>,
+    pub(super) tail_bytes_max: u64,
+}
+
+impl Sim {
+    pub(super) fn new(seed: u64, voters: &[u64]) -> Self {
+        Self::with_tail(seed, voters, 1 << 20)
+    }
+
+    pub(super) fn with_tail(seed: u64, voters: &[u64], tail_bytes_max: u64) -> Self {
+        let mut sim = Self {
+            rng: Rng(seed),
+            nodes: BTreeMap::new(),
+            lanes: BTreeMap::new(),
+            installs: Vec::new(),
+            truth: BTreeMap::new(),
+            leaders: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            open: Vec::new(),
+            fates: BTreeMap::new(),
+            numbers: 0,
+            now: 1,
+            stats: Stats::default(),
+            trimming: false,
+            unruly: false,
+            transferring: false,
+            stay_down: None,
+            silent: None,
+            plan: None,
+            tail_bytes_max,
+        };
+        for id in voters {
+            sim.nodes
+                .insert(*id, Node::new(*id, voters, tail_bytes_max));
+            sim.restart(*id);
+        }
+        sim
+    }
+
+    pub(super) fn ids(&self) -> Vec<u64> {
+        self.nodes.keys().copied().collect()
+    }
+
+    pub(super) fn is_up(&self, id: u64) -> bool {
+        self.nodes[&id].life.is_some()
+    }
+
+    /// The leader of the highest term.
+    pub(super) fn leader(&self) -> Option<u64> {
+        let glances = self
+            .nodes
+            .values()
+            .filter_map(|node| Some((node.id, node.glance()?)));
+        let leaders = glances.filter(|(_, glance)| glance.role == Role::Leader);
+        leaders
+            .max_by_key(|(_, glance)| glance.term)
+            .map(|(id, _)| id)
+    }
+
+    /// Gives a member events, carries what it says, checks the invariants.
+    pub(super) fn feed(&mut self, id: u64, events: Vec<In<Book>>) {
+        self.now += 1;
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(&id).filter(|node| node.life.is_some()) else {
+            return;
+        };
+        let before = node.glance();
+        let acts = node.turn(now, events);
+        if let (Some(before), Some(after)) = (&before, node.glance()) {
+            self.stats.conflicts += u64::from(after.last < before.last);
+            self.stats.headers += after.headers_only.saturating_sub(before.headers_only);
+            self.stats.repaired += after
+                .repaired_progress
+                .saturating_sub(before.repaired_progress);
+        }
+        let membership = before.map_or_else(Membership::default, |before| before.membership);
+        self.check(id, &membership);
+        for act in acts {
+            self.carry(id, act);
+        }
+    }
+
+    fn carry(&mut self, id: u64, act: Act<Book>) {
+        match act {
+            Act::Send(message) => {
+                let lane = (id, message.to.get(), message.lane());
+                self.lanes.entry(lane).or_default().push_back(message);
+            }
+            Act::Install(install) => self.installs.push((id, install)),
+            Act::SnapshotDone(install, finished) => {
+                self.stats.refused += u64::from(!finished);
+                self.report(install.from.get(), id, finished);
+            }
+            Act::Swap(swap) => self.swap(id, *swap),
+            Act::Repair(_, why) => panic!("replica {id} ended: {why}"),
+            other => panic!("nobody does {other:?}"),
+        }
+    }
+
+    fn report(&mut self, sender: u64, peer: u64, finished: bool) {
+        let peer = replica(peer);
+        self.feed(
+            sender,
+            vec![In::SnapshotReport {
+                group: GROUP,
+                peer,
+                finished,
+            }],
+        );
+    }
+
+    fn check(&mut self, id: u64, before: &Membership) {
+        let node = &self.nodes[&id];
+        let Some(glance) = node.glance() else { return };
+        if glance.role == Role::Leader {
+            let owner = *self.leaders.entry(glance.term.get()).or_insert(id);
+            assert_eq!(owner, id, "two leaders in term {}", glance.term);
+        }
+        let (committed, applied) = self.seen.get(&id).copied().unwrap_or((1, 1));
+        let from = committed.max(glance.point.get());
+        for index in from + 1..=glance.committed.get() {
+            let term = self.nodes[&id].term_at(index).unwrap();
+            if let Some((known, _)) = self.truth.get(&index) {
+                assert_eq!(*known, term, "entry {index} committed twice, differently");
+                continue;
+            }
+            self.stats.ahead += u64::from(index > glance.persisted.get());
+            let majority = [before, &glance.membership]
+                .iter()
+                .any(|m| self.durable(m, index, term));
+            assert!(majority, "{index} committed without a durable majority");
+            self.truth.insert(index, (term, None));
+            self.stats.committed += 1;
+        }
+        self.check_applied(id, applied);
+        self.seen
+            .insert(id, (glance.committed.get(), glance.applied.get()));
+        self.settle();
+    }
+
+    /// What is applied is the same everywhere, byte for byte.
+    fn check_applied(&mut self, id: u64, applied: u64) {
+        let Some(book) = self.nodes[&id].book() else {
+            return;
+        };
+        for (index, digest) in book.digests.range(applied + 1..) {
+            let (_, known) = self.truth.get_mut(index).expect("applied is committed");
+            assert_eq!(
+                *known.get_or_insert(*digest),
+                *digest,
+                "entry {index} applied differently"
+            );
+        }
+    }
+
+    fn durable(&self, membership: &Membership, index: u64, term: Term) -> bool {
+        let majority = |ids: &[quorate_protocol::ReplicaId]| {
+            let holds = ids
+                .iter()
+                .filter(|id| self.nodes[&id.get()].shadow.has(index, term));
+            ids.is_empty() || holds.count() > ids.len() / 2
+        };
+        majority(&membership.voters) && majority(&membership.outgoing)
+    }
+
+    /// Hears the outcomes of proposals.
+    fn settle(&mut self) {
+        let mut waiting = Vec::new();
+        for (number, mut ticket) in std::mem::take(&mut self.open) {
+            let mut context = Context::from_waker(Waker::noop());
+            let fate = match Pin::new(&mut ticket).poll(&mut context) {
+                Poll::Pending => {
+                    waiting.push((number, ticket));
+                    continue;
+                }
+                Poll::Ready(Ok(receipt)) => Fate::Applied(receipt),
+                Poll::Ready(Err(Failure::Unknown | Failure::Poisoned)) => Fate::Unknown,
+                Poll::Ready(Err(_)) => Fate::NotApplied,
+            };
+            if let Fate::Applied(receipt) = fate {
+                self.stats.acked += 1;
+                assert!(
+                    self.truth.contains_key(&receipt.index.get()),
+                    "acknowledged before the commit"
+                );
+            }
+            self.fates.insert(number, fate);
+        }
+        self.open = waiting;
+    }
+
+    pub(super) fn ask(&mut self, id: u64, ask: Ask, number: u64) {
+        let (answer, ticket) = Answer::new(Vec::new());
+        self.open.push((number, ticket));
+        self.feed(
+            id,
+            vec![In::Propose {
+                group: GROUP,
+                proposal: ask,
+                answer,
+            }],
+        );
+    }
+
+    pub(super) fn propose(&mut self, id: u64, count: usize, len: usize) {
+        let mut events = Vec::new();
+        for _ in 0..count {
+            self.numbers += 1;
+            let (answer, ticket) = Answer::new(Vec::new());
+            self.open.push((self.numbers, ticket));
+            let proposal = Ask::Write {
+                number: self.numbers,
+                records: 1 + (len % 3) as u32,
+                len,
+            };
+            events.push(In::Propose {
+                group: GROUP,
+                proposal,
+                answer,
+            });
+        }
+        self.feed(id, events);
+    }
+
+    /// Some of what waits for a member's disk is done.
+    pub(super) fn work(&mut self, id: u64, lane: Work, all: bool) {
+        let node = &self.nodes[&id];
+        let mut times = if all {
+            usize::MAX
+        } else {
+            1 + self.rng.below(3)
+        };
+        while times > 0 && node.work(lane) {
+            self.stats.fetches += u64::from(lane == Work::Read);
+            times -= 1;
+        }
+        self.feed(id, Vec::new());
+    }
+
+    pub(super) fn work_all(&mut self, id: u64) {
+        while self.nodes[&id].storage.run_one() {}
+        self.feed(id, Vec::new());
+    }
+
+    pub(super) fn tick(&mut self, id: u64) {
+        self.feed(id, vec![In::Tick]);
+    }
+
+    pub(super) fn crash(&mut self, id: u64) {
+        if !self.is_up(id) {
+            return;
+        }
+        let mut rng = Rng(self.rng.draw());
+        self.nodes.get_mut(&id).unwrap().crash(&mut rng);
+        self.stats.crashes += 1;
+        self.settle();
+        self.hang_up(id);
+    }
+
+    pub(super) fn restart(&mut self, id: u64) {
+        if self.is_up(id) || self.stay_down == Some(id) {
+            return;
+        }
+        let tail_bytes_max = self.tail_bytes_max;
+        let node = self.nodes.get_mut(&id).unwrap();
+        node.tail_bytes_max = tail_bytes_max;
+        node.start();
+        self.seen.remove(&id);
+        self.feed(id, Vec::new());
+        if let Some(glance) = self.nodes[&id].glance() {
+            self.seen
+                .insert(id, (glance.committed.get(), glance.applied.get()));
+        }
+    }
+
+    /// The connections of a process break; its peers are told.
+    pub(super) fn hang_up(&mut self, id: u64) {
+        let (cut, kept): (BTreeMap<_, _>, _) = std::mem::take(&mut self.lanes)
+            .into_iter()
+            .partition(|((from, to, _), _)| *from == id || *to == id);
+        self.lanes = kept;
+        for message in cut.into_values().flatten() {
+            self.lost(&message);
+        }
+        for peer in self.ids() {
+            if peer != id {
+                self.feed(
+                    peer,
+                    vec![In::Unreachable {
+                        group: GROUP,
+                        peer: replica(id),
+                    }],
+                );
+            }
+        }
+        let (lost, kept): (Vec<_>, _) = std::mem::take(&mut self.installs)
+            .into_iter()
+            .partition(|(to, install)| *to == id || install.from.get() == id);
+        self.installs = kept;
+        for (to, install) in lost {
+            self.report(install.from.get(), to, false);
+        }
+    }
+
+    /// A lost snapshot is owed a report of its own.
+    pub(super) fn lost(&mut self, message: &Message) {
+        let (from, to) = (message.from.get(), message.to.get());
+        if matches!(message.body, Body::Snapshot { .. }) {
+            self.report(from, to, false);
+        }
+        self.feed(
+            from,
+            vec![In::Unreachable {
+                group: GROUP,
+                peer: message.to,
+            }],
+        );
+    }
+
+    pub(super) fn deliver(&mut self, lane: (u64, u64, Lane)) {
+        let Some(queue) = self.lanes.get_mut(&lane) else {
+            return;
+        };
+        let unruly = self.unruly && self.rng.one_in(6) && queue.len() > 1;
+        let at = if unruly {
+            self.rng.below(queue.len())
+        } else {
+            0
+        };
+        let Some(message) = queue.remove(at) else {
+            return;
+        };
+        if self.unruly && self.rng.one_in(12) {
+            self.stats.duplicated += 1;
+            let queue = self.lanes.entry(lane).or_default();
+            queue.push_back(message.clone());
+        }
+        self.stats.messages += 1;
+        let (from, to) = (lane.0, lane.1);
+        if self
+            .silent
+            .is_some_and(|silent| silent == from || silent == to)
+        {
+            return;
+        }
+        if self.is_up(to) {
+            self.feed(to, vec![In::Peer(message)]);
+        } else {
+            self.lost(&message);
+        }
+    }
+
+    pub(super) fn full_lanes(&self) -> Vec<(u64, u64, Lane)> {
+        let full = self.lanes.iter().filter(|(_, queue)| !queue.is_empty());
+        full.map(|(lane, _)| *lane).collect()
+    }
+
+    /// A transfer ends: checkpoint X and all sealed segments that are committed, beside the own files.
+    pub(super) fn install(&mut self, at: usize) {
+        let (to, install) = self.installs.swap_remove(at);
+        let staged = self.is_up(to) && self.stage(to, &install).is_some();
+        self.feed(to, vec![In::Staged { install, staged }]);
+    }
+
+    fn staging(&self, to: u64, install: &Install) -> PathBuf {
+        PathBuf::from(format!(
+            "/g{}-{}-{}",
+            install.index,
+            install.term,
+            self.nodes[&to].dir.display().to_string().len()
+        ))
+    }
+
+    fn stage(&mut self, to: u64, install: &Install) -> Option<()> {
+        let dir = self.staging(to, install);
+        let (source, target) = (&self.nodes[&install.from.get()], &self.nodes[&to]);
+        let (life, glance) = (source.life.as_ref()?, source.glance()?);
+        let identity = target_identity(source);
+        let store = CheckpointStore::new(source.volume(), &source.dir, identity);
+        let checkpoint = store.load(install.index).ok()?;
+        let sealed = life.reader.segments();
+        let whole = sealed
+            .iter()
+            .filter(|s| s.sealed && s.last_index <= glance.committed);
+        let last = whole
+            .map(|segment| segment.last_index)
+            .max()
+            .unwrap_or(install.index);
+        let mut entries = Vec::new();
+        let mut next = install.index.next();
+        while next <= last {
+            entries.extend(life.reader.entries(next, last.next(), 1 << 20).ok()?);
+            next = entries.last()?.index.next();
+        }
+        let volume = target.volume();
+        if volume.exists(&dir).unwrap() {
+            return None;
+        }
+        create_log(&volume, &dir, target_identity(target), &checkpoint).unwrap();
+        let mut opened = open_log(&volume, &dir, target.spec(&dir).log).unwrap();
+        opened.writer.write(&entries, true).unwrap();
+        opened.writer.close().unwrap();
+        Some(())
+    }
+
+    /// The staged files replace the replica's own; it is opened again as after a restart.
+    fn swap(&mut self, id: u64, swap: Swap<Book>) {
+        let dir = self.staging(id, &swap.install);
+        let node = self.nodes.get_mut(&id).unwrap();
+        node.life = None;
+        while node.storage.run_one() {}
+        node.dir = dir;
+        let volume = node.volume();
+        let opened = open_log(&volume, &node.dir, node.spec(&node.dir).log).unwrap();
+        let mut hard = swap.hard;
+        hard.commit = opened.recovery.last_index;
+        drop(opened);
+        let (mut states, _) = StateLog::open(&volume, std::path::Path::new("/state.log")).unwrap();
+        states.write(&[(replica(id), hard)], true).unwrap();
+        drop(states);
+        node.shadow.terms.clear();
+        self.stats.installs += 1;
+        self.restart(id);
+        self.report(swap.install.from.get(), id, true);
+    }
+
+    /// The leader proposes to trim up to the end of a segment whose successor is applied.
+    pub(super) fn trim(&mut self, id: u64) {
+        let busy = self
+            .installs
+            .iter()
+            .any(|(_, install)| install.from.get() == id);
+        let Some(glance) = self.nodes[&id]
+            .glance()
+            .filter(|glance| glance.ready && !busy)
+        else {
+            return;
+        };
+        let Some(life) = self.nodes[&id].life.as_ref() else {
+            return;
+        };
+        let segments = life.reader.segments();
+        let ends = segments
+            .iter()
+            .filter(|s| s.sealed && s.last_index < glance.applied);
+        let points: Vec<_> = ends.map(|segment| segment.last_index).collect();
+        if points.is_empty() {
+            return;
+        }
+        let point = points[self.rng.below(points.len())];
+        self.numbers += 1;
+        self.stats.trims += 1;
+        self.ask(id, Ask::Trim(point), self.numbers);
+    }
+
+    /// Learner, then one joint change, which the leader leaves by itself.
+    pub(super) fn follow_plan(&mut self, id: u64) {
+        let Some((dead, new)) = self.plan else { return };
+        let Some(glance) = self.nodes[&id].glance().filter(|glance| glance.ready) else {
+            return;
+        };
+        let members = &glance.membership;
+        let (gone, come) = (replica(dead), replica(new));
+        if members.joint() || members.voters.contains(&come) && !members.voters.contains(&gone) {
+            return;
+        }
+        let near = self.nodes[&new]
+            .shadow
+            .terms
+            .keys()
+            .last()
+            .is_some_and(|last| last + 8 > glance.committed.get());
+        let changes = if !members.learners.contains(&come) {
+            vec![Change::Learner(come)]
+        } else if near {
+            vec![Change::Voter(come), Change::Remove(gone)]
+        } else {
+            return;
+        };
+        let (answer, _) = Answer::new(Vec::new());
+        self.feed(
+            id,
+            vec![In::Change {
+                group: GROUP,
+                changes,
+                answer,
+            }],
+        );
+    }
+
+    /// A disk is gone for good; the new replica starts from the group's first checkpoint.
+    pub(super) fn replace(&mut self, dead: u64, new: u64) {
+        let voters = self.ids();
+        self.crash(dead);
+        self.stay_down = Some(dead);
+        self.nodes
+            .insert(new, Node::new(new, &voters, self.tail_bytes_max));
+        self.restart(new);
+        self.plan = Some((dead, new));
+        self.stats.replaced += 1;
+    }
+
+    pub(super) fn random_step(&mut self) {
+        let ids = self.ids();
+        let id = ids[self.rng.below(ids.len())];
+        match self.rng.below(100) {
+            0..16 => self.tick(id),
+            16..60 => {
+                let lanes = self.full_lanes();
+                if !lanes.is_empty() {
+                    let lane = lanes[self.rng.below(lanes.len())];
+                    self.deliver(lane);
+                }
+            }
+            60..74 => self.work(id, Work::Flush, false),
+            74..78 => self.work(id, Work::Read, false),
+            78..80 => self.work(id, Work::Background, false),
+            80..87 => self.propose_everywhere(),
+            87 => self.drop_one(),
+            88 if self.is_up(id) && self.rng.one_in(2) => self.crash(id),
+            88 if self.is_up(id) => self.hang_up(id),
+            88..91 => self.restart(id),
+            91 | 92 => {
+                if let Some(leader) = self.leader() {
+                    self.follow_plan(leader);
+                }
+            }
+            93 if self.transferring => self.transfer(),
+            94 | 95 if self.trimming => self.trim(id),
+            _ if !self.installs.is_empty() && self.rng.one_in(3) => {
+                let at = self.rng.below(self.installs.len());
+                self.install(at);
+            }
+            _ => {}
+        }
+    }
+
+    fn propose_everywhere(&mut self) {
+        let (count, len) = (1 + self.rng.below(3), self.rng.below(120));
+        for id in self.ids() {
+            if self.nodes[&id].glance().is_some_and(|glance| glance.ready) {
+                self.propose(id, count, len);
+            }
+        }
+    }
+
+    /// A full lane drops what comes next and says so.
+    fn drop_one(&mut self) {
+        let lanes = self.full_lanes();
+        if lanes.is_empty() {
+            return;
+        }
+        let lane = lanes[self.rng.below(lanes.len())];
+        if let Some(message) = self.lanes.get_mut(&lane).and_then(VecDeque::pop_back) {
+            self.lost(&message);
+        }
+    }
+
+    fn transfer(&mut self) {
+        let ids = self.ids();
+        let to = ids[self.rng.below(ids.len())];
+        if let Some(leader) = self.leader().filter(|leader| *leader != to) {
+            self.stats.transfers += 1;
+            self.feed(
+                leader,
+                vec![In::Transfer {
+                    group: GROUP,
+                    to: replica(to),
+                }],
+            );
+        }
+    }
+
+    /// One round without faults: a tick each, then all messages, writes, reads and installs.
+    pub(super) fn round(&mut self) {
+        for id in self.ids() {
+            self.restart(id);
+            self.tick(id);
+        }
+        for _ in 0..8 {
+            for id in self.ids() {
+                self.work_all(id);
+            }
+            while !self.installs.is_empty() {
+                self.install(0);
+            }
+            for lane in self.full_lanes() {
+                while self.lanes.get(&lane).is_some_and(|queue| !queue.is_empty()) {
+                    self.deliver(lane);
+                }
+            }
+        }
+        if let Some(leader) = self.leader() {
+            self.follow_plan(leader);
+        }
+    }
+
+    /// Heals until all members hold the same, applied log; then compares it.
+    pub(super) fn converge(&mut self) {
+        self.unruly = false;
+        for _ in 0..300 {
+            self.round();
+            if self.settled() {
+                return self.compare();
+            }
+        }
+        for node in self.nodes.values() {
+            println!("{}: {:?}", node.id, node.glance());
+        }
+        panic!("no convergence");
+    }
+
+    fn members(&self) -> Vec<u64> {
+        let Some(glance) = self
+            .leader()
+            .and_then(|leader| self.nodes[&leader].glance())
+        else {
+            return Vec::new();
+        };
+        let all = glance.membership;
+        let all = [all.voters, all.outgoing, all.learners].concat();
+        let up = all
+            .into_iter()
+            .map(|id| id.get())
+            .filter(|id| self.is_up(*id));
+        up.filter(|id| self.stay_down != Some(*id)).collect()
+    }
+
+    fn settled(&self) -> bool {
+        let members = self.members();
+        let Some(glance) = self
+            .leader()
+            .and_then(|leader| self.nodes[&leader].glance())
+        else {
+            return false;
+        };
+        let done = |id: &u64| {
+            let own = self.nodes[id].glance();
+            own.is_some_and(|own| {
+                (own.last, own.committed, own.applied, own.persisted)
+                    == (glance.last, glance.last, glance.last, glance.last)
+                    && own.writes == 0
+            })
+        };
+        let planned = self.plan.is_none_or(|(dead, new)| {
+            let voters = &glance.membership.voters;
+            !glance.membership.joint()
+                && voters.contains(&replica(new))
+                && !voters.contains(&replica(dead))
+        });
+        glance.ready && planned && members.iter().all(done)
+    }
+
+    fn compare(&mut self) {
+        let members = self.members();
+        let states: BTreeSet<_> = members
+            .iter()
+            .map(|id| {
+                let book = self.nodes[id].book().unwrap();
+                (book.hash, book.count, book.applied)
+            })
+            .collect();
+        assert_eq!(states.len(), 1, "states differ: {states:?}");
+        let logs: Vec<_> = members.iter().map(|id| self.log(*id)).collect();
+        let first = logs
+            .iter()
+            .filter_map(|log| log.keys().next())
+            .max()
+            .copied()
+            .unwrap_or(0);
+        for log in &logs {
+            let common: Vec<_> = log.range(first..).collect();
+            assert_eq!(
+                common,
+                logs[0].range(first..).collect::<Vec<_>>(),
+                "logs differ"
+            );
+            self.check_fates(log);
+        }
+    }
+
+    /// What was acknowledged is there, what was refused is not, nothing is there twice.
+    fn check_fates(&self, log: &BTreeMap<u64, (EntryKind, Vec<u8>, u64, Offset)>) {
+        let first = log.keys().next().copied().unwrap_or(u64::MAX);
+        let mut numbers = BTreeSet::new();
+        for (kind, _, number, _) in log.values() {
+            if *kind == EntryKind::Data {
+                assert!(numbers.insert(*number), "batch {number} is there twice");
+                assert_ne!(
+                    self.fates.get(number),
+                    Some(&Fate::NotApplied),
+                    "batch {number} was refused"
+                );
+            }
+        }
+        for (number, fate) in &self.fates {
+            if let Fate::Applied(receipt) = fate {
+                let index = receipt.index.get();
+                let found = log.get(&index).map(|entry| (entry.3, entry.0, entry.2));
+                let here = found.is_some_and(|(offset, kind, is)| {
+                    offset == receipt.offset && (kind != EntryKind::Data || is == *number)
+                });
+                assert!(
+                    index < first || here,
+                    "acknowledged batch {number} is not at {index}"
+                );
+            }
+        }
+    }
+
+    fn log(&self, id: u64) -> BTreeMap<u64, (EntryKind, Vec<u8>, u64, Offset)> {
+        let life = self.nodes[&id].life.as_ref().unwrap();
+        let mut out = BTreeMap::new();
+        let (mut next, last) = (life.reader.first_index(), life.reader.last_index());
+        while next <= last {
+            for entry in life.reader.entries(next, last.next(), 1 << 20).unwrap() {
+                next = entry.index.next();
+                let batch = &entry.batch;
+                let number = batch.base_sequence().get();
+                let value = (
+                    entry.kind,
+                    batch.bytes().to_vec(),
+                    number,
+                    batch.base_offset(),
+                );
+                out.insert(entry.index.get(), value);
+            }
+        }
+        out
+    }
+
+    /// Rounds without faults until one leads.
+    pub(super) fn elect(&mut self) -> u64 {
+        for _ in 0..80 {
+            self.round();
+            let ready = |id: &u64| self.nodes[id].glance().is_some_and(|glance| glance.ready);
+            if let Some(leader) = self.leader().filter(ready) {
+                return leader;
+            }
+        }
+        panic!("nobody leads");
+    }
+
+    pub(super) fn glance(&self, id: u64) -> crate::replication::shard::Glance {
+        self.nodes[&id].glance().expect("it is up")
+    }
+
+    pub(super) fn persisted(&self, id: u64) -> LogIndex {
+        self.glance(id).persisted
+    }
+}
+
+fn target_identity(node: &Node) -> quorate_storage::LogIdentity {
+    let spec = node.spec(&node.dir);
+    quorate_storage::LogIdentity {
+        group: spec.group,
+        tag: spec.tag,
+        replica: spec.replica,
+    }
+}
