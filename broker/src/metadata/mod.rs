@@ -31,3 +31,6 @@ pub use topology::Replica;
 pub use topology::Topic;
 pub use topology::Topology;
 pub use validate::Limits;
+
+#[cfg(test)]
+mod tests;
