@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use quinn::Endpoint;
 use quinn::crypto::rustls::QuicClientConfig;
 use rustls::NamedGroup;
@@ -134,10 +135,18 @@ async fn a_client_that_moves_keeps_its_connection() {
     let before = server.remote();
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     client.endpoint.rebind(socket).unwrap();
-    let (mut send, _receive) = client.connection.open_bi().await.unwrap();
-    send.write_all(&[0]).await.unwrap();
-    let _stream = within(server.accept_stream()).await.unwrap();
-    assert_ne!(server.remote(), before);
+    within(async {
+        let (mut send, mut receive) = client.connection.open_bi().await.unwrap();
+        send.write_all(&[0]).await.unwrap();
+        let (mut frames, _receiver) = server.accept_stream().await.unwrap();
+        // The broker answers, and hears acknowledgements from the new place.
+        while server.remote() == before {
+            frames.send(Bytes::from_static(b"echo")).await.unwrap();
+            receive.read_exact(&mut [0; 4]).await.unwrap();
+            send.write_all(&[0]).await.unwrap();
+        }
+    })
+    .await;
     assert_eq!(server.principal().name(), "alice");
 }
 
@@ -162,10 +171,7 @@ async fn large_datagrams_are_found_on_loopback() {
         let (mut frames, _) = server.accept_stream().await.unwrap();
         let mut sink = vec![0; 65_536];
         while server.stats().mtu < 16_000 {
-            frames
-                .send(bytes::Bytes::from(vec![0; 65_536]))
-                .await
-                .unwrap();
+            frames.send(Bytes::from(vec![0; 65_536])).await.unwrap();
             receive.read_exact(&mut sink).await.unwrap();
         }
     })

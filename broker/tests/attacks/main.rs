@@ -12,5 +12,6 @@ mod authority;
 mod certificates;
 mod frames;
 mod handshakes;
+mod paths;
 mod streams;
 mod world;
