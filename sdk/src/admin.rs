@@ -17,7 +17,7 @@ use quorate_protocol::Kind;
 use quorate_protocol::ListTopics;
 use quorate_protocol::Offset;
 use quorate_protocol::Op;
-use quorate_protocol::PartitionDescription;
+use quorate_protocol::PartitionDescription as PartitionBody;
 use quorate_protocol::PartitionId;
 use quorate_protocol::Reply;
 use quorate_protocol::Request;
@@ -27,12 +27,12 @@ use quorate_protocol::StreamType;
 use quorate_protocol::Term;
 use quorate_protocol::TopicCreated;
 use quorate_protocol::TopicDeleted;
-use quorate_protocol::TopicDescription;
+use quorate_protocol::TopicDescription as DescriptionBody;
 use quorate_protocol::TopicId;
 use quorate_protocol::TopicList;
 use quorate_protocol::TopicName;
-use quorate_protocol::TopicSettings;
-use quorate_protocol::TopicSummary;
+use quorate_protocol::TopicSettings as SettingsBody;
+use quorate_protocol::TopicSummary as SummaryBody;
 
 use crate::client::Handle;
 use crate::config::Flush;
@@ -79,7 +79,7 @@ pub struct CreatedTopic {
 /// One topic.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub struct Topic {
+pub struct TopicSummary {
     /// The name.
     pub name: String,
     /// The identity; a topic created again has another.
@@ -89,7 +89,7 @@ pub struct Topic {
     /// On how many brokers each is kept.
     pub replicas: u32,
     /// How it keeps records.
-    pub settings: Settings,
+    pub settings: TopicSettings,
     /// Records committed since its creation.
     pub records: u64,
     /// Bytes kept.
@@ -101,7 +101,7 @@ pub struct Topic {
 /// How a topic keeps records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Settings {
+pub struct TopicSettings {
     /// Kept bytes per partition; 0: no limit.
     pub retention_bytes: u64,
     /// Kept time; zero: for ever.
@@ -125,17 +125,17 @@ pub struct Settings {
 /// A topic and each of its partitions.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub struct TopicDetails {
+pub struct TopicDescription {
     /// The topic.
-    pub topic: Topic,
+    pub summary: TopicSummary,
     /// Its partitions.
-    pub partitions: Vec<PartitionDetails>,
+    pub partitions: Vec<PartitionDescription>,
 }
 
 /// One partition.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub struct PartitionDetails {
+pub struct PartitionDescription {
     /// Its number.
     pub partition: PartitionId,
     /// Who leads it.
@@ -202,58 +202,39 @@ impl Admin {
     }
 
     /// Deletes a topic and everything in it.
-    ///
-    /// # Errors
-    /// There is no such topic, or this client may not.
-    pub async fn delete_topic(&self, name: &str) -> Result<()> {
-        self.delete(name, false).await
-    }
-
-    /// Checks whether deleting a topic would work, and leaves it.
-    ///
-    /// # Errors
-    /// There is no such topic, or this client may not.
-    pub async fn delete_topic_dry_run(&self, name: &str) -> Result<()> {
-        self.delete(name, true).await
-    }
-
-    async fn delete(&self, name: &str, dry_run: bool) -> Result<()> {
-        let question = DeleteTopicBody {
-            name: valid(name)?.to_text(),
-            dry_run,
-        };
-        let _deleted: TopicDeleted = self.ask(Op::DELETE_TOPIC, &question).await?;
-        if !dry_run {
-            self.handle.core.topology.forget(name);
+    pub fn delete_topic(&self, name: &str) -> DeleteTopic {
+        DeleteTopic {
+            admin: self.clone(),
+            name: name.to_owned(),
+            dry_run: false,
         }
-        Ok(())
     }
 
     /// All topics this client may see, by name.
     ///
     /// # Errors
     /// No broker answers, or this client may not.
-    pub async fn topics(&self) -> Result<Vec<Topic>> {
+    pub async fn topics(&self) -> Result<Vec<TopicSummary>> {
         let question = ListTopics { internal: false };
         let list: TopicList = self.ask(Op::LIST_TOPICS, &question).await?;
-        Ok(list.topics.iter().map(Topic::from).collect())
+        Ok(list.topics.iter().map(TopicSummary::from).collect())
     }
 
     /// One topic with its partitions.
     ///
     /// # Errors
     /// There is no such topic, or this client may not.
-    pub async fn topic(&self, name: &str) -> Result<TopicDetails> {
+    pub async fn topic(&self, name: &str) -> Result<TopicDescription> {
         let question = DescribeTopic {
             name: valid(name)?.to_text(),
         };
-        let described: TopicDescription = self.ask(Op::DESCRIBE_TOPIC, &question).await?;
-        Ok(TopicDetails {
-            topic: Topic::from(&described.summary),
+        let described: DescriptionBody = self.ask(Op::DESCRIBE_TOPIC, &question).await?;
+        Ok(TopicDescription {
+            summary: TopicSummary::from(&described.summary),
             partitions: described
                 .partitions
                 .iter()
-                .map(PartitionDetails::from)
+                .map(PartitionDescription::from)
                 .collect(),
         })
     }
@@ -465,13 +446,51 @@ impl IntoFuture for CreateTopic {
     }
 }
 
+/// Deletes a topic when awaited.
+#[derive(Debug, Clone)]
+#[must_use = "a builder does nothing until it is awaited"]
+pub struct DeleteTopic {
+    admin: Admin,
+    name: String,
+    dry_run: bool,
+}
+
+impl DeleteTopic {
+    /// Checks whether it would work, and deletes nothing.
+    pub fn dry_run(mut self) -> Self {
+        self.dry_run = true;
+        self
+    }
+
+    async fn delete(self) -> Result<()> {
+        let question = DeleteTopicBody {
+            name: valid(&self.name)?.to_text(),
+            dry_run: self.dry_run,
+        };
+        let _deleted: TopicDeleted = self.admin.ask(Op::DELETE_TOPIC, &question).await?;
+        if !self.dry_run {
+            self.admin.handle.core.topology.forget(&self.name);
+        }
+        Ok(())
+    }
+}
+
+impl IntoFuture for DeleteTopic {
+    type Output = Result<()>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.delete())
+    }
+}
+
 fn valid(name: &str) -> Result<TopicName> {
     TopicName::try_from(name).map_err(|error| Error::invalid(error.to_string()))
 }
 
-fn settings(options: &TopicOptions) -> TopicSettings {
+fn settings(options: &TopicOptions) -> SettingsBody {
     let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    TopicSettings {
+    SettingsBody {
         retention_bytes: options.retention_bytes,
         retention_time_ms: milliseconds(options.retention_time),
         storage: match options.storage {
@@ -490,8 +509,8 @@ fn settings(options: &TopicOptions) -> TopicSettings {
     }
 }
 
-impl From<&TopicSettings> for Settings {
-    fn from(settings: &TopicSettings) -> Self {
+impl From<&SettingsBody> for TopicSettings {
+    fn from(settings: &SettingsBody) -> Self {
         Self {
             retention_bytes: settings.retention_bytes,
             retention_time: Duration::from_millis(settings.retention_time_ms),
@@ -512,14 +531,14 @@ impl From<&TopicSettings> for Settings {
     }
 }
 
-impl From<&TopicSummary> for Topic {
-    fn from(summary: &TopicSummary) -> Self {
+impl From<&SummaryBody> for TopicSummary {
+    fn from(summary: &SummaryBody) -> Self {
         Self {
             name: summary.name.as_str().to_owned(),
             id: summary.id,
             partitions: summary.partitions,
             replicas: summary.replicas,
-            settings: Settings::from(&summary.settings),
+            settings: TopicSettings::from(&summary.settings),
             records: summary.records,
             bytes: summary.bytes,
             subscribers: summary.subscribers,
@@ -527,8 +546,8 @@ impl From<&TopicSummary> for Topic {
     }
 }
 
-impl From<&PartitionDescription> for PartitionDetails {
-    fn from(described: &PartitionDescription) -> Self {
+impl From<&PartitionBody> for PartitionDescription {
+    fn from(described: &PartitionBody) -> Self {
         Self {
             partition: described.partition,
             leader: described.leader,

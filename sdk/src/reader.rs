@@ -16,9 +16,11 @@ use quorate_protocol::PartitionId;
 use quorate_protocol::ReadEnd;
 use quorate_protocol::ReadParams;
 use quorate_protocol::RecordBatch;
+use quorate_protocol::StreamAccept;
 use quorate_protocol::StreamOpen;
 use quorate_protocol::StreamType;
 use quorate_protocol::TopicId;
+use quorate_protocol::Until;
 use tokio::time::timeout;
 
 use crate::client::Handle;
@@ -41,6 +43,7 @@ use crate::topology::partition;
 
 /// The most bytes of batches one page asks for.
 const PAGE_BYTES_MAX: u32 = 16 << 20;
+const PAGE_BYTES_MAX_USIZE: usize = 16 << 20;
 
 /// Reads one page when awaited; methods are named like the `read.*` options.
 ///
@@ -258,16 +261,14 @@ struct Pages {
     source: Source,
     from: Offset,
     until: Offset,
+    until_us: u64,
+    received: usize,
     limit: usize,
     records: Vec<Record>,
 }
 
 impl Pages {
     fn new(read: &Read, partition: PartitionId, link: &Link) -> Self {
-        let from = match read.options.from {
-            Start::Offset(offset) => offset,
-            _ => 0,
-        };
         let until = match read.options.until {
             End::Offset(offset) => offset,
             _ => u64::MAX,
@@ -278,8 +279,10 @@ impl Pages {
                 partition,
                 broker: Arc::clone(&link.name),
             },
-            from: Offset::new(from),
+            from: Offset::ZERO,
             until: Offset::new(until),
+            until_us: until_us(read),
+            received: 0,
             limit: usize::try_from(read.options.limit).unwrap_or(usize::MAX),
             records: Vec::new(),
         }
@@ -287,7 +290,10 @@ impl Pages {
 
     fn take(&mut self, frame: Frame, link: &Link) -> Result<Option<Page>, Rejected> {
         match frame.header.kind {
-            Kind::STREAM_ACCEPT => Ok(None),
+            Kind::STREAM_ACCEPT => {
+                self.from = frame.decode::<StreamAccept>()?.start;
+                Ok(None)
+            }
             Kind::STREAM_REJECT => Err(link.rejection(&frame)),
             Kind::RECORDS => {
                 self.take_records(frame.body)?;
@@ -302,11 +308,13 @@ impl Pages {
     }
 
     fn take_records(&mut self, mut body: Bytes) -> Result<()> {
+        self.received = self.received.saturating_add(body.len());
         while !body.is_empty() && self.records.len() < self.limit {
             let batch = RecordBatch::split_first(&mut body).map_err(|error| {
                 Error::new(ErrorCode::CORRUPT_BATCH, format!("damaged batch: {error}"))
             })?;
-            if batch.attributes().control {
+            let late = batch.append_time().micros() >= self.until_us;
+            if batch.attributes().control || late {
                 continue;
             }
             let mut reader = BatchReader::new(self.source.clone(), batch, self.from, self.until)?;
@@ -322,6 +330,7 @@ impl Pages {
     fn finish(&mut self, end: &ReadEnd) -> Page {
         let records = std::mem::take(&mut self.records);
         let full = records.len() >= self.limit;
+        let cut = full || self.received >= PAGE_BYTES_MAX_USIZE;
         let after = records.last().map(|record| record.offset.next());
         let next = match after {
             Some(after) if full => after,
@@ -329,13 +338,22 @@ impl Pages {
         };
         let stop = end.high_watermark.min(self.until);
         Page {
-            next: (next < stop).then_some(Cursor {
+            next: (cut && next < stop).then_some(Cursor {
                 partition: self.source.partition,
                 offset: next,
             }),
             tail: end.high_watermark,
             records,
         }
+    }
+}
+
+/// The end by time, in microseconds since 1970.
+fn until_us(read: &Read) -> u64 {
+    let wall_micros = read.handle.core.clock.wall_micros();
+    match Until::try_from(read.options.until.on_the_wire(wall_micros)) {
+        Ok(Until::Time(micros)) => micros,
+        _ => u64::MAX,
     }
 }
 

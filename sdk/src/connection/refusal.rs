@@ -11,6 +11,7 @@ use quorate_protocol::Outcome;
 use crate::error::Error;
 
 const ALERT_BAD_CERTIFICATE: u64 = 42;
+const ALERT_UNSUPPORTED_CERTIFICATE: u64 = 43;
 const ALERT_CERTIFICATE_REVOKED: u64 = 44;
 const ALERT_CERTIFICATE_EXPIRED: u64 = 45;
 const ALERT_CERTIFICATE_UNKNOWN: u64 = 46;
@@ -114,7 +115,10 @@ fn by_broker(address: &str, code: u64, reason: &[u8]) -> Error {
             "this client sent no certificate",
             "set client.cert_file and client.key_file",
         ),
-        ALERT_BAD_CERTIFICATE | ALERT_CERTIFICATE_UNKNOWN | ALERT_ACCESS_DENIED => (
+        ALERT_BAD_CERTIFICATE
+        | ALERT_UNSUPPORTED_CERTIFICATE
+        | ALERT_CERTIFICATE_UNKNOWN
+        | ALERT_ACCESS_DENIED => (
             ErrorCode::IDENTITY_REJECTED,
             "this client's certificate is not acceptable",
             "it needs exactly one URI name spiffe://CLUSTER/client/NAME and client usage",
@@ -161,6 +165,7 @@ mod tests {
             (44, ErrorCode::REVOKED),
             (48, ErrorCode::IDENTITY_REJECTED),
             (42, ErrorCode::IDENTITY_REJECTED),
+            (43, ErrorCode::IDENTITY_REJECTED),
             (116, ErrorCode::IDENTITY_REJECTED),
             (120, ErrorCode::UNSUPPORTED_VERSION),
         ];

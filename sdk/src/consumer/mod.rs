@@ -162,16 +162,16 @@ impl Subscription {
         poll_fn(|cx| self.poll_record(cx)).await
     }
 
-    /// At least one and at most `max` records, as many as are there; none at the end. An error
-    /// comes alone, after the records before it. Cancel-safe.
+    /// At least one and at most `max` records, as many as are there; an empty list once the end
+    /// asked for is reached. Cancel-safe.
     ///
     /// # Errors
-    /// As for [`Self::next`].
-    pub async fn next_batch(&mut self, max: usize) -> Option<Result<Vec<Record>>> {
-        let mut records = match self.next().await? {
-            Ok(record) => vec![record],
-            Err(error) => return Some(Err(error)),
+    /// As for [`Self::next`]; an error comes after the records before it.
+    pub async fn next_batch(&mut self, max: usize) -> Result<Vec<Record>> {
+        let Some(first) = self.next().await else {
+            return Ok(Vec::new());
         };
+        let mut records = vec![first?];
         while records.len() < max {
             match self.try_record() {
                 Some(Ok(record)) => records.push(record),
@@ -182,7 +182,7 @@ impl Subscription {
                 None => break,
             }
         }
-        Some(Ok(records))
+        Ok(records)
     }
 
     /// The offset of the next record of each partition.

@@ -3,12 +3,14 @@
 //! Pure: time is an argument. With nothing in flight a batch leaves at once; else it grows until
 //! it is full or the batches before it are answered. With a linger it waits that long instead.
 
+use std::collections::HashSet;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_protocol::BatchBuilder;
 use quorate_protocol::BatchError;
+use quorate_protocol::MessageId;
 use quorate_protocol::RECORDS_PER_BATCH_MAX;
 use quorate_protocol::RECORDS_WITH_IDS_MAX;
 use quorate_protocol::RecordDraft;
@@ -43,6 +45,8 @@ pub(super) struct Pending {
     opened: Duration,
     opened_us: u64,
     timeout: Duration,
+    /// The message ids in it; a batch must not name one twice.
+    ids: HashSet<MessageId>,
     has_ids: bool,
 }
 
@@ -146,6 +150,7 @@ impl Queue {
             return Err(Refused::Batch(error));
         }
         open.cost += terms.cost;
+        open.ids.extend(message.id);
         let state = Arc::clone(&open.state);
         if open.builder.len() >= self.limits.bytes_max {
             filled = true;
@@ -168,6 +173,7 @@ impl Queue {
         open.builder.len() + terms.cost <= self.limits.bytes_max
             && open.builder.record_count() < records_max
             && open.has_ids == message.id.is_some()
+            && message.id.is_none_or(|id| !open.ids.contains(&id))
             && open.timeout == terms.timeout
             && terms.wall_us.wrapping_sub(open.opened_us) <= self.open_us_max()
     }
@@ -189,6 +195,7 @@ impl Queue {
             opened: now,
             opened_us: terms.wall_us,
             timeout: terms.timeout,
+            ids: HashSet::new(),
             has_ids: message.id.is_some(),
         })
     }

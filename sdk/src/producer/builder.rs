@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use quorate_protocol::Codec;
 use quorate_protocol::InitProducer;
+use quorate_protocol::StorageMode;
 use quorate_protocol::Text;
+use quorate_protocol::TopicSettings;
 
 use crate::backoff::random;
 use crate::client::Handle;
@@ -130,6 +132,7 @@ impl ProducerBuilder {
                 Some(level) => level,
                 None => AckLevel::granted(topic.settings.ack),
             },
+            committed: committed_level(&topic.settings),
             codec: match self.options.compression {
                 Compression::None => Codec::NONE,
                 Compression::Lz4 => Codec::LZ4,
@@ -159,6 +162,16 @@ impl ProducerBuilder {
         };
         self.handle.core.producers.lock().note(&opened);
         Ok(opened)
+    }
+}
+
+/// What a committed record of a topic promises.
+fn committed_level(settings: &TopicSettings) -> AckLevel {
+    let weak = settings.storage == StorageMode::MEMORY || settings.flush_interval_us > 0;
+    if weak {
+        AckLevel::QuorumMemory
+    } else {
+        AckLevel::Quorum
     }
 }
 

@@ -47,6 +47,8 @@ pub(super) enum Settled {
     },
     /// It was sent and nothing is promised.
     Sent,
+    /// Every record of it was taken out as known.
+    Known,
     /// It failed, or nobody knows.
     Failed(Error),
 }
@@ -63,6 +65,8 @@ struct Inner {
     settled: Option<Settled>,
     /// Records that were taken out because an earlier copy is in the log, by their first index.
     known: Vec<(u32, Offset)>,
+    /// What those copies promise.
+    known_level: Option<AckLevel>,
     wakers: Vec<Option<Waker>>,
 }
 
@@ -87,15 +91,20 @@ impl BatchState {
         wakers.into_iter().flatten().for_each(Waker::wake);
     }
 
-    /// Records of the batch as it is now are known already and leave it; in ascending order.
-    pub(super) fn take_out(&self, known: &[(u32, Offset)]) {
+    /// Records of the batch as it is now are committed already, at this level, and leave it; in
+    /// ascending order.
+    pub(super) fn take_out(&self, known: &[(u32, Offset)], level: AckLevel) {
         let mut inner = self.inner.lock();
+        inner.known_level = Some(level);
         let known: Vec<_> = known
             .iter()
             .map(|(index, offset)| (first_index(&inner.known, *index), *offset))
             .collect();
         inner.known.extend(known);
         inner.known.sort_unstable();
+        let wakers = std::mem::take(&mut inner.wakers);
+        drop(inner);
+        wakers.into_iter().flatten().for_each(Waker::wake);
     }
 
     fn receipt(&self, inner: &Inner, index: u32) -> Option<Result<Receipt>> {
@@ -114,14 +123,9 @@ impl BatchState {
         let before = match known {
             Ok(at) => {
                 let (_, offset) = *inner.known.get(at)?;
-                // The first copy is committed; how well, only the rest of the batch tells.
-                let level = match inner.settled.as_ref()? {
-                    Settled::Acked { level, .. } => *level,
-                    Settled::Sent | Settled::Failed(_) => AckLevel::QuorumMemory,
-                };
                 return Some(Ok(Receipt {
                     offset: Some(offset),
-                    level,
+                    level: inner.known_level?,
                     duplicate: true,
                     ..blank()
                 }));
@@ -146,7 +150,7 @@ impl BatchState {
                     ..blank()
                 })
             }
-            Settled::Sent => Ok(blank()),
+            Settled::Sent | Settled::Known => Ok(blank()),
             Settled::Failed(error) => Err(error.clone()),
         })
     }
@@ -286,9 +290,11 @@ mod tests {
     #[test]
     fn known_records_keep_their_offsets_and_the_others_close_ranks() {
         let state = state();
-        state.take_out(&[(1, Offset::new(5)), (3, Offset::new(9))]);
+        let level = AckLevel::Quorum;
+        state.take_out(&[(1, Offset::new(5)), (3, Offset::new(9))], level);
+        assert_eq!(offset(&state, 1), Some(5));
         // Of the remaining 0 2 4 5, the second (first index 2) turns out to be known too.
-        state.take_out(&[(1, Offset::new(7))]);
+        state.take_out(&[(1, Offset::new(7))], level);
         state.settle(acked(100));
         let offsets: Vec<_> = (0..6).map(|index| offset(&state, index).unwrap()).collect();
         assert_eq!(offsets, [100, 5, 7, 9, 101, 102]);

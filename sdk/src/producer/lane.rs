@@ -46,6 +46,8 @@ pub(super) struct Common {
     pub(super) name: Option<Text<128>>,
     pub(super) topic_id: TopicId,
     pub(super) level: AckLevel,
+    /// What a committed record of the topic promises.
+    pub(super) committed: AckLevel,
     pub(super) codec: Codec,
     pub(super) limits: Limits,
 }
@@ -60,7 +62,7 @@ pub(super) struct Lane {
     /// The sender has something to look at.
     pub(super) wake: Notify,
     /// Batches below this number are answered.
-    answered: watch::Sender<u64>,
+    answered_below: watch::Sender<u64>,
     /// The first failure since the last flush.
     failed: Mutex<Option<Error>>,
     pub(super) tally: Tally,
@@ -102,11 +104,11 @@ impl Lane {
         let topic_hash = common.topic_id.hash32();
         Self {
             queue: Mutex::new(Queue::new(common.limits, Arc::clone(&place))),
-            window: Mutex::new(Window::new(producer, topic_hash)),
+            window: Mutex::new(Window::new(producer, topic_hash, common.committed)),
             common,
             place,
             wake: Notify::new(),
-            answered: watch::Sender::new(0),
+            answered_below: watch::Sender::new(0),
             failed: Mutex::default(),
             tally: Tally::default(),
         }
@@ -258,11 +260,19 @@ impl Lane {
         in_flight.into_iter().chain(unsent).min()
     }
 
-    /// One batch that was in flight is refused for good.
-    pub(super) fn refuse(&self, sent: &Sent, error: &Error) {
+    /// One batch that was in flight leaves the window without an ack.
+    pub(super) fn answered(&self, sent: &Sent, with: Settled) {
         self.common.room.give(sent.cost);
-        if !sent.told {
-            self.fail(&sent.state, sent.count, error);
+        match with {
+            _ if sent.told => {}
+            Settled::Failed(error) => self.fail(&sent.state, sent.count, &error.at(&self.place)),
+            settled => {
+                let counters = &self.common.core.counters;
+                counters.messages_acked.add(u64::from(sent.count));
+                counters.duplicates.add(u64::from(sent.count));
+                self.tally.counts.lock().acked += u64::from(sent.count);
+                sent.state.settle(settled);
+            }
         }
         self.note_answered();
     }
@@ -275,7 +285,14 @@ impl Lane {
                 true => Outcome::Unknown,
                 false => Outcome::NotApplied,
             };
-            self.refuse(&sent, &error.clone().with_outcome(outcome));
+            self.common.room.give(sent.cost);
+            if !sent.told {
+                self.fail(
+                    &sent.state,
+                    sent.count,
+                    &error.clone().with_outcome(outcome),
+                );
+            }
         }
         let unsent = self.queue.lock().drain();
         for pending in unsent {
@@ -312,7 +329,7 @@ impl Lane {
     pub(super) async fn flush(&self) -> Result<()> {
         let number = self.queue.lock().hurry();
         self.wake.notify_one();
-        let mut answered = self.answered.subscribe();
+        let mut answered = self.answered_below.subscribe();
         // The sender of this watch is `self`.
         let _open = answered
             .wait_for(|answered| *answered >= number)
@@ -330,7 +347,7 @@ impl Lane {
         let oldest = window.oldest_number().or_else(|| queue.oldest_number());
         let below = oldest.unwrap_or_else(|| queue.next_number());
         drop((window, queue));
-        self.answered.send_if_modified(|answered| {
+        self.answered_below.send_if_modified(|answered| {
             let moved = *answered != below;
             *answered = below;
             moved

@@ -105,6 +105,12 @@ impl Producer {
         &self.shared.topic
     }
 
+    /// Whether messages are refused: it was closed, or a newer producer of its name took over.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.shared.has_ended()
+    }
+
     /// Accepts a message: waits only for room in the buffers, and fixes the order. The receipt
     /// comes with the returned [`Delivery`].
     ///

@@ -323,9 +323,9 @@ fn take_nack(lane: &Lane, nack: &Nack) -> Option<Rejected> {
     let now = lane.common.core.clock.monotonic();
     let verdict = lane.window.lock().nack(nack, now, RETRY_MIN);
     match verdict {
-        Verdict::GoesOn(failed) => {
-            for (sent, error) in failed {
-                lane.refuse(&sent, &error.at(&lane.place));
+        Verdict::GoesOn(answered) => {
+            for (sent, with) in answered {
+                lane.answered(&sent, with);
             }
             lane.wake.notify_one();
             None

@@ -23,7 +23,9 @@ use quorate_protocol::Sequence;
 
 use crate::error::Error;
 use crate::error::Result;
+use crate::level::AckLevel;
 use crate::producer::delivery::BatchState;
+use crate::producer::delivery::Settled;
 use crate::producer::rebuild::rebuild;
 
 /// The leader remembers this many batches, so whatever is sent again is recognised.
@@ -62,6 +64,8 @@ impl Sent {
 pub(super) struct Window {
     producer: ProducerGranted,
     topic_hash: u32,
+    /// What a committed record of this topic promises.
+    committed: AckLevel,
     next: Sequence,
     batches: VecDeque<Sent>,
     /// Batches before this one were sent on the current stream.
@@ -72,20 +76,24 @@ pub(super) struct Window {
     paused_until: Duration,
 }
 
+/// A batch that leaves the window, and how it ended.
+pub(super) type Answered = (Sent, Settled);
+
 /// What a refusal means for the stream.
 #[derive(Debug)]
 pub(super) enum Verdict {
-    /// The stream goes on from the refused sequence after a wait; these batches failed.
-    GoesOn(Vec<(Sent, Error)>),
+    /// The stream goes on from the refused sequence after a wait; these batches are answered.
+    GoesOn(Vec<Answered>),
     /// The stream ends.
     Ends(Error),
 }
 
 impl Window {
-    pub(super) fn new(producer: ProducerGranted, topic_hash: u32) -> Self {
+    pub(super) fn new(producer: ProducerGranted, topic_hash: u32, committed: AckLevel) -> Self {
         Self {
             producer,
             topic_hash,
+            committed,
             next: Sequence::ZERO,
             batches: VecDeque::new(),
             cursor: 0,
@@ -244,21 +252,20 @@ impl Window {
         self.cursor = at;
         self.rewind = Some(nack.from_sequence);
         match settled {
-            Ok(failed) => {
-                if nack.code != ErrorCode::PARTIAL_DUPLICATE && failed.is_empty() {
+            Ok(answered) => {
+                if nack.code != ErrorCode::PARTIAL_DUPLICATE && answered.is_empty() {
                     self.paused_until = now + error.retry_after().unwrap_or(wait);
                 }
-                Verdict::GoesOn(failed)
+                Verdict::GoesOn(answered)
             }
             Err(error) => Verdict::Ends(error),
         }
     }
 
     /// Takes out of the window what is not to be sent again.
-    fn amend(&mut self, at: usize, nack: &Nack, error: &Error) -> Result<Vec<(Sent, Error)>> {
+    fn amend(&mut self, at: usize, nack: &Nack, error: &Error) -> Result<Vec<Answered>> {
         if nack.code == ErrorCode::PARTIAL_DUPLICATE {
-            self.drop_known(at, &nack.duplicates)?;
-            return Ok(Vec::new());
+            return self.drop_known(at, nack);
         }
         let Some(batch) = self.batches.get_mut(at) else {
             return Ok(Vec::new());
@@ -268,38 +275,40 @@ impl Window {
         let again = first_damage
             || batch.maybe_applied
             || (nack.code.is_retryable() && nack.code != ErrorCode::CORRUPT_BATCH);
-        if again {
-            return Ok(Vec::new());
+        match again {
+            true => Ok(Vec::new()),
+            false => self.remove(at, nack.from_sequence, Settled::Failed(error.clone())),
         }
-        let failed = self.batches.remove(at);
-        self.renumber(at, nack.from_sequence)?;
-        Ok(failed
-            .map(|sent| (sent, error.clone()))
-            .into_iter()
-            .collect())
+    }
+
+    /// Takes out one batch; the later ones move up to its sequence.
+    fn remove(&mut self, at: usize, next: Sequence, with: Settled) -> Result<Vec<Answered>> {
+        let removed = self.batches.remove(at);
+        self.renumber(at, next)?;
+        Ok(removed.map(|sent| (sent, with)).into_iter().collect())
     }
 
     /// The log has some records of this batch; only the others are sent again.
-    fn drop_known(&mut self, at: usize, known: &[(u32, Offset)]) -> Result<()> {
-        let Some(batch) = self.batches.get(at) else {
-            return Ok(());
-        };
-        let mut known = known.to_vec();
-        known.sort_unstable();
-        let indexes: Vec<u32> = known.iter().map(|(index, _)| *index).collect();
-        let rebuilt = rebuild(&batch.bytes, self.identity(batch.base), &indexes)?;
-        let Some((bytes, count)) = rebuilt else {
-            let message = "a batch of only known records was refused as a partial duplicate";
-            return Err(Error::new(ErrorCode::PROTOCOL_VIOLATION, message));
-        };
+    fn drop_known(&mut self, at: usize, nack: &Nack) -> Result<Vec<Answered>> {
+        let identity = self.identity(nack.from_sequence);
+        let committed = self.committed;
         let Some(batch) = self.batches.get_mut(at) else {
-            return Ok(());
+            return Ok(Vec::new());
         };
-        batch.state.take_out(&known);
+        let mut known = nack.duplicates.to_vec();
+        known.sort_unstable();
+        known.retain(|(index, _)| *index < batch.count);
+        let indexes: Vec<u32> = known.iter().map(|(index, _)| *index).collect();
+        let rebuilt = rebuild(&batch.bytes, identity, &indexes)?;
+        batch.state.take_out(&known, committed);
+        let Some((bytes, count)) = rebuilt else {
+            return self.remove(at, nack.from_sequence, Settled::Known);
+        };
         batch.bytes = bytes;
         batch.count = count;
         let next = batch.next();
-        self.renumber(at + 1, next)
+        self.renumber(at + 1, next)?;
+        Ok(Vec::new())
     }
 
     /// Gives the batches from `at` on the sequences from `next` on.
@@ -368,7 +377,7 @@ fn nack_error(nack: &Nack) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use quorate_protocol::AckLevel;
+    use quorate_protocol::AckLevel as WireLevel;
     use quorate_protocol::BatchBuilder;
     use quorate_protocol::Bounded;
     use quorate_protocol::DraftBatch;
@@ -389,7 +398,7 @@ mod tests {
             producer: ProducerId::new(7),
             epoch: ProducerEpoch::new(1),
         };
-        let mut window = Window::new(producer, 9);
+        let mut window = Window::new(producer, 9, AckLevel::Quorum);
         window.reopen(Credit::new(1 << 20));
         window
     }
@@ -439,7 +448,7 @@ mod tests {
             base_offset: Some(Offset::new(100 + base)),
             term: Term::new(1),
             append_time: HybridTime::ZERO,
-            level: AckLevel::QUORUM,
+            level: WireLevel::QUORUM,
             duplicate: false,
         }
     }
@@ -576,12 +585,33 @@ mod tests {
         assert!(matches!(verdict, Verdict::GoesOn(failed) if failed.is_empty()));
         assert_eq!(bases(&window), [0, 3, 5]);
         check_bytes(&window);
-        state.settle(crate::producer::delivery::Settled::Sent);
+        state.settle(Settled::Sent);
         let known = crate::producer::delivery::Delivery::new(state, 1);
         assert_eq!(
             known.try_receipt().unwrap().unwrap().offset,
             Some(Offset::new(42))
         );
+    }
+
+    #[test]
+    fn a_wholly_known_batch_is_answered_and_its_sequence_used_again() {
+        let mut window = window();
+        let [_, state, _] = send_all(&mut window, [3, 2, 4]);
+        let mut refusal = nack(3, 3, ErrorCode::PARTIAL_DUPLICATE);
+        refusal.duplicates = Bounded::clipped([(0, Offset::new(9)), (1, Offset::new(4))]);
+        let Verdict::GoesOn(answered) = window.nack(&refusal, WAIT, WAIT) else {
+            panic!("the stream goes on");
+        };
+        assert!(matches!(answered.as_slice(), [(_, Settled::Known)]));
+        state.settle(Settled::Known);
+        let known = crate::producer::delivery::Delivery::new(state, 1);
+        let receipt = known.try_receipt().unwrap().unwrap();
+        assert_eq!(
+            (receipt.offset, receipt.duplicate),
+            (Some(Offset::new(4)), true)
+        );
+        assert_eq!(bases(&window), [0, 3]);
+        check_bytes(&window);
     }
 
     #[test]
