@@ -1,0 +1,19 @@
+//! A whole broker over loopback, spoken to frame by frame.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a failing test should stop where it fails"
+)]
+
+mod admin;
+mod client;
+mod credit;
+mod greeting;
+mod lifecycle;
+mod produce;
+mod read;
+mod restart;
+mod subscribe;
+mod world;
