@@ -21,6 +21,7 @@ use crate::transport::admission::Places;
 use crate::transport::admission::Refusal;
 use crate::transport::connection::Connection;
 use crate::transport::connection::Established;
+use crate::transport::lost::ConnectionLost;
 use crate::transport::lost::close_reason;
 use crate::transport::lost::to_varint;
 use crate::transport::report::Reporter;
@@ -30,7 +31,7 @@ use crate::transport::settings::Timings;
 #[derive(Debug, Error)]
 pub(crate) enum HandshakeError {
     #[error("the handshake failed: {0}")]
-    Quic(#[from] quinn::ConnectionError),
+    Quic(ConnectionLost),
     #[error("the handshake took too long")]
     Timeout,
     #[error("the client presented no certificate")]
@@ -77,10 +78,12 @@ impl Reception {
         incoming: Incoming,
         config: Arc<ServerConfig>,
     ) -> Result<Connection, HandshakeError> {
-        let connecting = incoming.accept_with(config)?;
+        let lost = |error: quinn::ConnectionError| HandshakeError::Quic(error.into());
+        let connecting = incoming.accept_with(config).map_err(lost)?;
         let quinn = tokio::time::timeout(self.timings.handshake, connecting)
             .await
-            .map_err(|_| HandshakeError::Timeout)??;
+            .map_err(|_| HandshakeError::Timeout)?
+            .map_err(lost)?;
         match self.identify(quinn.clone()) {
             Ok(established) => Ok(Connection::new(
                 established,

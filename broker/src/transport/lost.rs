@@ -36,15 +36,24 @@ impl From<ConnectionError> for ConnectionLost {
         match error {
             ConnectionError::ApplicationClosed(close) => Self::ClosedByPeer {
                 code: code_from(close.error_code),
-                reason: String::from_utf8_lossy(&close.reason).into_owned(),
+                reason: foreign_text(&String::from_utf8_lossy(&close.reason)),
             },
             ConnectionError::LocallyClosed => Self::ClosedHere,
             ConnectionError::TimedOut => Self::TimedOut,
             other => Self::Transport {
-                reason: other.to_string(),
+                reason: foreign_text(&other.to_string()),
             },
         }
     }
+}
+
+/// The longest foreign text that is kept.
+const FOREIGN_CHARS_MAX: usize = 256;
+
+/// Text of the other side as it may be shown: cut, and without control characters.
+fn foreign_text(text: &str) -> String {
+    let plain = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    text.chars().take(FOREIGN_CHARS_MAX).map(plain).collect()
 }
 
 /// A code as QUIC carries it.
@@ -65,4 +74,48 @@ pub(crate) fn close_reason(text: &str) -> &[u8] {
     let cut = |end| text.get(..end);
     let fitting = (0..=REASON_BYTES_MAX.min(text.len())).rev().find_map(cut);
     fitting.unwrap_or_default().as_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use quinn::ApplicationClose;
+
+    use super::*;
+
+    fn closed(code: u64, reason: Bytes) -> ConnectionLost {
+        let error_code = VarInt::from_u64(code).unwrap();
+        ConnectionError::ApplicationClosed(ApplicationClose { error_code, reason }).into()
+    }
+
+    #[test]
+    fn foreign_text_cannot_control_a_terminal_or_fill_a_log() {
+        let lost = closed(0x0204, Bytes::from_static(b"\x1b[2Jbye\r\n\xff"));
+        let ConnectionLost::ClosedByPeer { code, reason } = lost else {
+            panic!("{lost:?}");
+        };
+        assert_eq!(code, ErrorCode::DRAINING);
+        assert_eq!(reason, "\u{fffd}[2Jbye\u{fffd}\u{fffd}\u{fffd}");
+        let long = closed(0, Bytes::from(vec![b'x'; 5_000]));
+        assert!(long.to_string().len() < 400);
+    }
+
+    #[test]
+    fn a_code_that_is_none_of_ours_is_a_violation() {
+        let lost = closed(1 << 40, Bytes::new());
+        let code = ErrorCode::PROTOCOL_VIOLATION;
+        let reason = String::new();
+        assert_eq!(lost, ConnectionLost::ClosedByPeer { code, reason });
+    }
+
+    #[test]
+    fn a_reason_is_cut_between_characters() {
+        let text = "\u{e9}".repeat(REASON_BYTES_MAX);
+        let cut = std::str::from_utf8(close_reason(&text)).unwrap();
+        assert_eq!(cut.len(), REASON_BYTES_MAX);
+        let odd = format!("x{text}");
+        let cut = std::str::from_utf8(close_reason(&odd)).unwrap();
+        assert_eq!(cut.len(), REASON_BYTES_MAX - 1);
+        assert_eq!(close_reason("short"), b"short");
+    }
 }
