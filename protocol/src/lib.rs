@@ -16,6 +16,7 @@ mod hello;
 mod ids;
 mod kind;
 mod message;
+mod message_id;
 mod name;
 mod produce;
 mod stream;
