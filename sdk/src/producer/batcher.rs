@@ -320,3 +320,172 @@ fn append(builder: &mut BatchBuilder, message: &Message, wall_us: u64) -> Result
         ..draft
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use quorate_protocol::PartitionId;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn queue(bytes_max: usize, linger: Duration) -> Queue {
+        let place = Place {
+            topic: Arc::from("t"),
+            partition: PartitionId::new(0),
+        };
+        Queue::new(Limits { bytes_max, linger }, Arc::new(place))
+    }
+
+    fn push_at(queue: &mut Queue, message: &Message, now: Duration) -> Pushed {
+        let terms = Terms {
+            cost: message.cost(),
+            wall_us: u64::try_from(now.as_micros()).unwrap(),
+            timeout: 30 * SECOND,
+        };
+        queue.push(message, terms, || now).unwrap()
+    }
+
+    fn records(next: Next) -> Option<u32> {
+        match next {
+            Next::Batch(pending) => Some(pending.builder.record_count()),
+            Next::At(_) | Next::Nothing => None,
+        }
+    }
+
+    #[test]
+    fn with_nothing_in_flight_a_message_leaves_at_once() {
+        let mut queue = queue(1 << 20, Duration::ZERO);
+        assert!(push_at(&mut queue, &Message::new("a"), SECOND).wake);
+        assert_eq!(records(queue.next(SECOND, true)), Some(1));
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn behind_others_a_batch_grows_until_they_are_answered_or_it_is_full() {
+        let mut queue = queue(4096, Duration::ZERO);
+        let message = Message::new(vec![0; 1000]);
+        assert!(push_at(&mut queue, &message, SECOND).wake);
+        assert!(!push_at(&mut queue, &message, SECOND).wake);
+        assert!(records(queue.next(SECOND, false)).is_none());
+        let filled = (0..3).any(|_| push_at(&mut queue, &message, SECOND).filled);
+        assert!(filled);
+        assert_eq!(records(queue.next(SECOND, false)), Some(3));
+        assert!(records(queue.next(SECOND, false)).is_none());
+        assert_eq!(records(queue.next(SECOND, true)), Some(1));
+    }
+
+    #[test]
+    fn a_lingering_batch_waits_for_its_time_or_a_flush() {
+        let linger = Duration::from_millis(5);
+        let mut queue = queue(4096, linger);
+        push_at(&mut queue, &Message::new("a"), SECOND);
+        assert!(matches!(queue.next(SECOND, true), Next::At(time) if time == SECOND + linger));
+        assert_eq!(records(queue.next(SECOND + linger, false)), Some(1));
+        push_at(&mut queue, &Message::new("b"), SECOND);
+        queue.hurry();
+        assert_eq!(records(queue.next(SECOND, false)), Some(1));
+    }
+
+    #[test]
+    fn messages_with_and_without_ids_do_not_share_a_batch_nor_do_equal_ids() {
+        let mut queue = queue(1 << 20, Duration::ZERO);
+        let with = |id| Message::new("a").id(MessageId::new(id));
+        for message in [
+            Message::new("a"),
+            with(1),
+            with(2),
+            with(1),
+            Message::new("b"),
+        ] {
+            push_at(&mut queue, &message, SECOND);
+        }
+        let counts: Vec<_> = std::iter::from_fn(|| records(queue.next(SECOND, true))).collect();
+        assert_eq!(counts, [1, 2, 1, 1]);
+    }
+
+    #[test]
+    fn a_batch_expires_whole_and_only_when_its_time_is_over() {
+        let mut queue = queue(1 << 20, Duration::ZERO);
+        push_at(&mut queue, &Message::new("a"), SECOND);
+        push_at(&mut queue, &Message::new("b"), 5 * SECOND);
+        assert_eq!(queue.next_deadline(), Some(31 * SECOND));
+        assert!(queue.expire(30 * SECOND).is_empty());
+        assert_eq!(queue.expire(31 * SECOND).len(), 1);
+        assert_eq!(queue.expire(35 * SECOND).len(), 1);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn a_closed_queue_gives_out_what_it_has_and_takes_no_more() {
+        let mut queue = queue(1 << 20, SECOND);
+        let message = Message::new("a");
+        push_at(&mut queue, &message, SECOND);
+        queue.close(Error::closed("producer"));
+        let terms = Terms {
+            cost: 1,
+            wall_us: 0,
+            timeout: SECOND,
+        };
+        assert!(matches!(
+            queue.push(&message, terms, || SECOND),
+            Err(Refused::Closed(_))
+        ));
+        assert_eq!(records(queue.next(SECOND, false)), Some(1));
+    }
+
+    #[test]
+    fn a_message_that_fits_no_batch_leaves_no_trace() {
+        let mut queue = queue(1 << 20, Duration::ZERO);
+        let terms = Terms {
+            cost: 9 << 20,
+            wall_us: 0,
+            timeout: SECOND,
+        };
+        let message = Message::new(vec![0; 9 << 20]);
+        assert!(matches!(
+            queue.push(&message, terms, || SECOND),
+            Err(Refused::Batch(_))
+        ));
+        assert!(queue.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn every_message_comes_out_once_in_order_and_no_batch_is_too_large(
+            sizes in proptest::collection::vec((0usize..3000, any::<bool>(), any::<bool>()), 1..200)
+        ) {
+            let mut queue = queue(4096, Duration::ZERO);
+            let mut sent = Vec::new();
+            let mut given = Vec::new();
+            let mut id = 0;
+            for (size, has_id, take) in sizes {
+                let mut message = Message::new(vec![0; size]);
+                if has_id {
+                    id += 1;
+                    message = message.id(MessageId::new(id));
+                }
+                let pushed = push_at(&mut queue, &message, SECOND);
+                sent.push(pushed.index);
+                if take {
+                    drain(&mut queue, false, &mut given);
+                }
+            }
+            drain(&mut queue, true, &mut given);
+            prop_assert_eq!(sent.len(), given.len());
+            prop_assert!(queue.is_empty());
+
+            prop_assert_eq!(sent, given);
+        }
+    }
+
+    /// Notes each record's index in its batch, in order.
+    fn drain(queue: &mut Queue, idle: bool, given: &mut Vec<u32>) {
+        while let Next::Batch(pending) = queue.next(SECOND, idle) {
+            let one_alone = pending.builder.record_count() == 1;
+            assert!(pending.builder.len() <= 4096 || one_alone);
+            given.extend(0..pending.builder.record_count());
+        }
+    }
+}
