@@ -45,13 +45,13 @@ const VOTERS: [u64; 3] = [1, 2, 3];
 
 #[test]
 fn crashes_lose_nothing_that_was_acknowledged() {
-    let total = run("restart", 12, 800, |seed| Sim::new(seed, &VOTERS));
+    let total = run("restart", 80, 800, |seed| Sim::new(seed, &VOTERS));
     assert!(total.crashes > 0 && total.acked > 0 && total.conflicts > 0 && total.ahead > 0);
 }
 
 #[test]
 fn retention_and_installs_leave_the_same_log_everywhere() {
-    let total = run("retention", 40, 2000, |seed| {
+    let total = run("retention", 60, 2000, |seed| {
         let mut sim = Sim::new(seed, &VOTERS);
         sim.trimming = true;
         sim
@@ -62,14 +62,14 @@ fn retention_and_installs_leave_the_same_log_everywhere() {
 /// Nothing is kept in memory: followers are served, and entries applied, from disk.
 #[test]
 fn cold_entries_are_fetched() {
-    let total = run("cold", 30, 1500, |seed| Sim::with_tail(seed, &VOTERS, 0));
+    let total = run("cold", 60, 1500, |seed| Sim::with_tail(seed, &VOTERS, 0));
     assert!(total.fetches > 0 && total.headers > 0);
 }
 
 /// Replica 3 loses its disk; 4 takes its place: learner, joint change, leave.
 #[test]
 fn a_dead_disk_is_replaced_under_faults() {
-    let total = run("membership", 25, 1000, |seed| {
+    let total = run("membership", 60, 1000, |seed| {
         let mut sim = Sim::with_tail(seed, &VOTERS, if seed % 2 == 0 { 0 } else { 1 << 20 });
         sim.trimming = true;
         for _ in 0..500 {
@@ -83,7 +83,7 @@ fn a_dead_disk_is_replaced_under_faults() {
 
 #[test]
 fn leadership_moves_on_demand_and_duplicates_do_no_harm() {
-    let total = run("unruly", 40, 1200, |seed| {
+    let total = run("unruly", 120, 1200, |seed| {
         let mut sim = Sim::with_tail(seed, &VOTERS, if seed % 3 == 0 { 0 } else { 1 << 20 });
         (sim.unruly, sim.transferring, sim.trimming) = (true, true, seed % 2 == 0);
         sim
@@ -94,7 +94,7 @@ fn leadership_moves_on_demand_and_duplicates_do_no_harm() {
 /// More voters, so that a majority can be ahead of a leader's own disk for long.
 #[test]
 fn five_voters_agree() {
-    let total = run("five", 8, 1500, |seed| {
+    let total = run("five", 40, 1500, |seed| {
         let mut sim = Sim::new(seed, &[1, 2, 3, 4, 5]);
         (sim.transferring, sim.trimming) = (true, true);
         sim

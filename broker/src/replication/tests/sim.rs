@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use quorate_protocol::{LogIndex, Offset, Term};
+use quorate_protocol::{Offset, Term};
 use quorate_storage::{CheckpointStore, EntryKind, Lane as Work, StateLog, create_log, open_log};
 
 use crate::replication::machine::Role;
@@ -39,7 +39,7 @@ pub(super) struct Stats {
 
 /// A number's fate, as its asker knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+pub(super) enum Fate {
     Applied(Receipt),
     NotApplied,
     Unknown,
@@ -50,6 +50,9 @@ pub(super) struct Sim {
     pub(super) nodes: BTreeMap<u64, Node>,
     pub(super) lanes: BTreeMap<(u64, u64, Lane), VecDeque<Message>>,
     pub(super) installs: Vec<(u64, Install)>,
+    /// Folders of files that came, by receiver.
+    staged: BTreeMap<u64, PathBuf>,
+    stagings: u64,
     /// Index to term and content, from the first that saw it committed, or applied.
     pub(super) truth: BTreeMap<u64, (Term, Option<u64>)>,
     leaders: BTreeMap<u64, u64>,
@@ -81,6 +84,8 @@ impl Sim {
             nodes: BTreeMap::new(),
             lanes: BTreeMap::new(),
             installs: Vec::new(),
+            staged: BTreeMap::new(),
+            stagings: 0,
             truth: BTreeMap::new(),
             leaders: BTreeMap::new(),
             seen: BTreeMap::new(),
@@ -430,17 +435,10 @@ impl Sim {
         self.feed(to, vec![In::Staged { install, staged }]);
     }
 
-    fn staging(&self, to: u64, install: &Install) -> PathBuf {
-        PathBuf::from(format!(
-            "/g{}-{}-{}",
-            install.index,
-            install.term,
-            self.nodes[&to].dir.display().to_string().len()
-        ))
-    }
-
     fn stage(&mut self, to: u64, install: &Install) -> Option<()> {
-        let dir = self.staging(to, install);
+        self.stagings += 1;
+        let dir = PathBuf::from(format!("/staged-{}", self.stagings));
+        self.staged.insert(to, dir.clone());
         let (source, target) = (&self.nodes[&install.from.get()], &self.nodes[&to]);
         let (life, glance) = (source.life.as_ref()?, source.glance()?);
         let identity = target_identity(source);
@@ -461,9 +459,6 @@ impl Sim {
             next = entries.last()?.index.next();
         }
         let volume = target.volume();
-        if volume.exists(&dir).unwrap() {
-            return None;
-        }
         create_log(&volume, &dir, target_identity(target), &checkpoint).unwrap();
         let mut opened = open_log(&volume, &dir, target.spec(&dir).log).unwrap();
         opened.writer.write(&entries, true).unwrap();
@@ -473,7 +468,7 @@ impl Sim {
 
     /// The staged files replace the replica's own; it is opened again as after a restart.
     fn swap(&mut self, id: u64, swap: Swap<Book>) {
-        let dir = self.staging(id, &swap.install);
+        let dir = self.staged.remove(&id).expect("it was staged");
         let node = self.nodes.get_mut(&id).unwrap();
         node.life = None;
         while node.storage.run_one() {}
@@ -813,8 +808,43 @@ impl Sim {
         self.nodes[&id].glance().expect("it is up")
     }
 
-    pub(super) fn persisted(&self, id: u64) -> LogIndex {
-        self.glance(id).persisted
+    /// What a member was asked last, as its asker knows it by now.
+    pub(super) fn outcome(&self, number: u64) -> Option<Fate> {
+        self.fates.get(&number).copied()
+    }
+
+    /// The number of the last batch.
+    pub(super) const fn number(&self) -> u64 {
+        self.numbers
+    }
+
+    /// Nothing passes between two members any more, until it is said again.
+    pub(super) fn cut(&mut self, one: u64, other: u64) {
+        let between = |from: u64, to: u64| (from, to) == (one, other) || (from, to) == (other, one);
+        self.lanes.retain(|(from, to, _), _| !between(*from, *to));
+    }
+
+    /// A step towards `id` only: its disk does nothing, and what it says is heard late.
+    pub(super) fn towards(&mut self, id: u64) {
+        for other in self.ids() {
+            if other != id {
+                self.tick(other);
+                self.work_all(other);
+            }
+        }
+        for lane in [Lane::Urgent, Lane::Append] {
+            for other in self.ids() {
+                self.deliver((other, id, lane));
+                self.deliver((id, other, lane));
+            }
+        }
+    }
+
+    /// As `round`, but transfers stay under way.
+    pub(super) fn round_without_installs(&mut self) {
+        let kept = std::mem::take(&mut self.installs);
+        self.round();
+        self.installs = kept;
     }
 }
 

@@ -198,7 +198,7 @@ impl Node {
             }
             life.shard.turn(time(now), &mut input, &mut acts);
             for act in acts.drain(..) {
-                life.perform(act, &mut others);
+                life.perform(act, &self.shadow, &mut others);
             }
             life.inbox.take(&mut input);
             if !life.shard.is_busy() && input.is_empty() {
@@ -213,6 +213,22 @@ impl Node {
     /// Runs the oldest work of one kind that waits for the disk.
     pub(super) fn work(&self, lane: Lane) -> bool {
         self.storage.run_one_of(lane)
+    }
+
+    /// Power loss after so many changes of the volume; answers whether all waiting writes were done by then.
+    pub(super) fn crash_after(&mut self, changes: u64, rng: &mut Rng) -> bool {
+        let Some(life) = self.life.take() else {
+            return true;
+        };
+        let writes = life.writes.iter().flat_map(|(_, entries)| entries.first());
+        self.torn_from = writes.map(|(index, _)| *index).min().unwrap_or(u64::MAX);
+        self.storage.stop_after(changes);
+        let before = self.storage.changes();
+        while self.storage.run_one_of(Lane::Flush) {}
+        let done = self.storage.changes() - before < changes;
+        drop(life);
+        self.storage.crash(Crash::Seeded(rng.draw()));
+        done
     }
 
     /// Power loss, while some of the waiting work is under way.
@@ -246,7 +262,24 @@ impl Life {
         }
     }
 
-    fn perform(&mut self, act: Act<Book>, others: &mut Vec<Act<Book>>) {
+    fn perform(&mut self, act: Act<Book>, shadow: &Shadow, others: &mut Vec<Act<Book>>) {
+        let hard = match &act {
+            Act::Write(job) => job.hard,
+            Act::Hint(_, hard) => Some(*hard),
+            _ => None,
+        };
+        let durable = shadow
+            .terms
+            .keys()
+            .next_back()
+            .copied()
+            .unwrap_or(0)
+            .max(shadow.point);
+        let hint = hard.map_or(0, |hard| hard.commit.get());
+        assert!(
+            hint <= durable,
+            "a hint of {hint} with {durable} on the own disk"
+        );
         match act {
             Act::Write(job) => {
                 self.writes.push_back((job.number, places(&job)));
