@@ -19,6 +19,7 @@ use crate::metadata::command::encode_broker;
 use crate::metadata::command::encode_settings;
 use crate::metadata::producers::ProducerIds;
 use crate::metadata::state::BROKERS_MAX;
+use crate::metadata::state::DELETED_MAX;
 use crate::metadata::state::Deleted;
 use crate::metadata::state::REPLICAS_MAX;
 use crate::metadata::state::State;
@@ -34,7 +35,6 @@ use crate::partition::codec::Writer;
 const VERSION: u16 = 1;
 /// Partitions of a topic, whatever a broker's own limit.
 pub(super) const PARTITIONS_MAX: u32 = 1_024;
-const DELETED_MAX: usize = 10_000_000;
 
 pub(super) fn encode(state: &State) -> Bytes {
     let mut writer = Writer::default();

@@ -113,8 +113,8 @@ impl fmt::Debug for Environment {
 pub enum StartError {
     /// The data folder was used before and the log of group 0 is gone.
     #[error(
-        "{}: the metadata log is missing from a data folder that was used before: restore it; \
-         it is never made anew", .0.display()
+        "{}: the metadata log is missing from a data folder that was used before, and is never made \
+         anew: restore it; if this broker was never ready, remove its data folder and start again", .0.display()
     )]
     Lost(PathBuf),
     /// The disk did not answer.
@@ -242,12 +242,11 @@ impl Metadata {
         }
         self.check_room(&name, request)?;
         if request.dry_run {
-            let replicas = self
-                .shared
-                .view
-                .state
-                .read()
-                .check_create(&name, request.replicas)?;
+            let replicas = self.shared.view.state.read().check_create(
+                &name,
+                request.partitions,
+                request.replicas,
+            )?;
             let replicas = u32::try_from(replicas).unwrap_or(u32::MAX);
             let (id, partitions) = (TopicId::new(0), request.partitions);
             return Ok(TopicCreated {

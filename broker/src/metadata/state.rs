@@ -34,6 +34,10 @@ use crate::metadata::topology::Topology;
 
 /// Topics in the cluster.
 pub(super) const TOPICS_MAX: usize = 10_000;
+/// Partitions in the cluster.
+pub(super) const PARTITIONS_TOTAL_MAX: usize = 200_000;
+/// Deleted groups whose folders are not all gone.
+pub(super) const DELETED_MAX: usize = 200_000;
 /// Brokers in the cluster.
 pub(super) const BROKERS_MAX: usize = 64;
 /// Copies of a partition.
@@ -99,7 +103,7 @@ impl State {
                 replicas,
                 settings,
             } => {
-                let replicas = self.check_create(&name, replicas)?;
+                let replicas = self.check_create(&name, partitions, replicas)?;
                 self.create(Plan {
                     id,
                     name,
@@ -132,6 +136,7 @@ impl State {
     pub(super) fn check_create(
         &self,
         name: &TopicName,
+        partitions: u32,
         replicas: u32,
     ) -> Result<usize, MetadataError> {
         if self.topology.names.contains_key(name) {
@@ -140,6 +145,15 @@ impl State {
         }
         if self.topology.topics.len() >= TOPICS_MAX {
             let detail = format!("the cluster has {TOPICS_MAX} topics: delete one first");
+            return Err(MetadataError::new(ErrorCode::QUOTA_EXCEEDED, detail));
+        }
+        let partitions = usize::try_from(partitions).unwrap_or(usize::MAX);
+        let held = self.topology.partition_count();
+        if held.saturating_add(partitions) > PARTITIONS_TOTAL_MAX {
+            let detail = format!(
+                "topic {name} asks for {partitions} partitions, the cluster has {held} of at most \
+                 {PARTITIONS_TOTAL_MAX}"
+            );
             return Err(MetadataError::new(ErrorCode::QUOTA_EXCEEDED, detail));
         }
         let brokers = self.topology.brokers.len();
@@ -233,6 +247,13 @@ impl State {
         let Some(topic) = self.topology.topic_named(name).cloned() else {
             return Err(MetadataError::unknown_topic(name.as_str()));
         };
+        if self.deleted.len().saturating_add(topic.partitions.len()) > DELETED_MAX {
+            let detail = "brokers have not removed what was deleted before: is one of them down?";
+            return Err(MetadataError::new(
+                ErrorCode::QUOTA_EXCEEDED,
+                detail.to_owned(),
+            ));
+        }
         for assignment in &topic.partitions {
             let holders = assignment
                 .replicas

@@ -120,6 +120,13 @@ impl Topology {
         (changed, gone.collect())
     }
 
+    pub(super) fn partition_count(&self) -> usize {
+        self.topics
+            .values()
+            .map(|topic| topic.partitions.len())
+            .sum()
+    }
+
     /// How many partition replicas a broker holds.
     pub(super) fn replicas_of(&self, broker: BrokerId) -> usize {
         let assignments = self.topics.values().flat_map(|topic| &topic.partitions);

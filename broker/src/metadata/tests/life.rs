@@ -10,7 +10,7 @@ use quorate_protocol::Offset;
 use quorate_protocol::PartitionId;
 use quorate_protocol::Start;
 use quorate_protocol::Text;
-use quorate_protocol::TopicSettings;
+use quorate_protocol::TopicId;
 use quorate_protocol::Until;
 use quorate_storage::Crash;
 use quorate_storage::DiskStorage;
@@ -18,6 +18,7 @@ use quorate_storage::MemoryStorage;
 use quorate_storage::Storage;
 
 use crate::auth::PrincipalKey;
+use crate::clock::Clock;
 use crate::metadata::StartError;
 use crate::metadata::describe;
 use crate::metadata::tests::world::Node;
@@ -27,6 +28,7 @@ use crate::metadata::tests::world::create;
 use crate::metadata::tests::world::draft;
 use crate::metadata::tests::world::publish;
 use crate::metadata::tests::world::run;
+use crate::partition::Partition;
 use crate::partition::PartitionReadError;
 use crate::partition::ReadEnd;
 use crate::partition::group_dir;
@@ -339,69 +341,79 @@ fn producer_ids_are_owned_and_names_fence() {
     });
 }
 
+/// A topic that keeps 2 MiB or a minute, with thirty records of 200 kB.
+async fn short_lived(node: &Node) -> (TopicId, Partition) {
+    let mut request = create("short", 1);
+    request.settings.retention_bytes = 2 << 20;
+    request.settings.retention_time_ms = 60_000;
+    let topic = node.metadata.create_topic(&request).await.unwrap().id;
+    let partition = node.partition(topic, 0);
+    for sequence in 0..30 {
+        publish(&partition, draft(topic, sequence, &large(), false))
+            .await
+            .unwrap();
+    }
+    (topic, partition)
+}
+
+fn large() -> Vec<String> {
+    vec!["x".repeat(200_000)]
+}
+
+async fn retain(node: &Node) {
+    node.registry.retain(node.clock.now_micros()).await;
+}
+
+async fn started_behind(partition: &Partition, offset: u64) -> Offset {
+    let mut log_start = partition.log_start();
+    *log_start
+        .wait_for(|start| start.get() > offset)
+        .await
+        .unwrap()
+}
+
 #[test]
-fn retention_lets_go_of_whole_segments_and_readers_are_told() {
+fn retention_by_size_lets_go_of_whole_segments_and_readers_are_told() {
     run(async {
         let (_, world) = memory();
         let node = world.start().await;
-        let mut request = create("short", 1);
-        request.settings = TopicSettings {
-            retention_bytes: 2 << 20,
-            retention_time_ms: 60_000,
-            ..request.settings
-        };
-        let topic = node.metadata.create_topic(&request).await.unwrap().id;
-        let partition = node.partition(topic, 0);
-        let large = vec!["x".repeat(200_000)];
-        for sequence in 0..30 {
-            publish(&partition, draft(topic, sequence, &large, false))
-                .await
-                .unwrap();
-        }
-        let retained = |start: u64| {
-            let mut log_start = partition.log_start();
-            async move {
-                log_start
-                    .wait_for(|moved| moved.get() > start)
-                    .await
-                    .map(|at| *at)
-                    .unwrap()
-            }
-        };
-        node.registry
-            .retain(crate::clock::Clock::now_micros(&*node.clock))
-            .await;
-        let start = retained(0).await;
-        let status = partition.describe();
-        assert!(
-            status.bytes.get() >= 2 << 20 && status.bytes.get() < 5 << 20,
-            "{status:?}"
-        );
+        let (_, partition) = short_lived(&node).await;
+        retain(&node).await;
+        let start = started_behind(&partition, 0).await;
+        let bytes = partition.describe().bytes.get();
+        assert!((2 << 20..5 << 20).contains(&bytes), "{bytes}");
         assert_eq!(partition.resolve_start(Start::Earliest).await, Ok(start));
-        let end = Offset::new(30);
+        let (asked, end) = (Offset::ZERO, Offset::new(30));
         assert_eq!(
-            partition.resolve_start(Start::Offset(Offset::ZERO)).await,
-            Err(PartitionReadError::OutOfRange {
-                asked: Offset::ZERO,
-                start,
-                end
-            })
+            partition.resolve_start(Start::Offset(asked)).await,
+            Err(PartitionReadError::OutOfRange { asked, start, end })
         );
         assert_eq!(partition.resolve_start(Start::Last(1_000)).await, Ok(start));
         assert_eq!(
             partition.resolve_start(Start::Last(2)).await,
             Ok(Offset::new(28))
         );
-        let first = partition.read(start, 1).await.unwrap();
-        assert_eq!(first[0].base_offset(), start);
+        assert_eq!(
+            partition.read(start, 1).await.unwrap()[0].base_offset(),
+            start
+        );
+        node.shutdown().await;
+    });
+}
+
+#[test]
+fn retention_by_time_empties_an_idle_topic_but_not_its_dedup() {
+    run(async {
+        let (_, world) = memory();
+        let node = world.start().await;
+        let (topic, partition) = short_lived(&node).await;
         node.clock.advance(Duration::from_secs(61));
         // The first look closes the newest segment, the second lets it go.
-        for _ in 0..2 {
-            node.registry
-                .retain(crate::clock::Clock::now_micros(&*node.clock))
-                .await;
+        for _ in 0..3 {
+            retain(&node).await;
         }
-        assert_eq!(retained(29).await, end);
+        let end = Offset::new(30);
+        assert_eq!(started_behind(&partition, 29).await, end);
         assert_eq!(contents(&partition).await, []);
         node.shutdown().await;
         let node = world.restart().await;
@@ -412,14 +424,10 @@ fn retention_lets_go_of_whole_segments_and_readers_are_told() {
             .await
             .unwrap();
         assert_eq!(partition.resolve_start(Start::Earliest).await, Ok(end));
-        let receipt = publish(&partition, draft(topic, 29, &large, false))
+        let receipt = publish(&partition, draft(topic, 29, &large(), false))
             .await
             .unwrap();
-        assert_eq!(
-            receipt.base_offset,
-            Some(Offset::new(29)),
-            "dedup outlives its records"
-        );
+        assert_eq!(receipt.base_offset, Some(Offset::new(29)));
         node.shutdown().await;
     });
 }
