@@ -181,7 +181,7 @@ pub(crate) async fn dial(tls: rustls::ClientConfig, address: SocketAddr) -> Dial
         .await
         .unwrap();
     Dialled {
-        endpoint,
+        _endpoint: endpoint,
         connection,
     }
 }

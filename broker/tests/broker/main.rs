@@ -15,5 +15,6 @@ mod lifecycle;
 mod produce;
 mod read;
 mod restart;
+mod sdk;
 mod subscribe;
 mod world;

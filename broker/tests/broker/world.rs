@@ -1,6 +1,6 @@
 //! A broker with real certificates and a real folder, and clients for it.
 
-use std::future::Future;
+use std::future::IntoFuture;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,8 +26,8 @@ use crate::client::Client;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Fails instead of hanging.
-pub(crate) async fn within<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(PATIENCE, future)
+pub(crate) async fn within<F: IntoFuture>(future: F) -> F::Output {
+    tokio::time::timeout(PATIENCE, future.into_future())
         .await
         .expect("it happens in time")
 }
@@ -119,6 +119,12 @@ impl Site {
 
     pub(crate) async fn start(&self) -> Broker {
         self.try_start(InitMode::Init).await.unwrap()
+    }
+
+    /// CA, certificate and key of an administrator.
+    pub(crate) fn admin_files(&self) -> (PathBuf, PathBuf, PathBuf) {
+        let admin = &self.certificates.admin;
+        (admin.ca_file.clone(), admin.cert_file.clone(), admin.key_file.clone().unwrap())
     }
 
     pub(crate) fn tls(&self) -> rustls::ClientConfig {
