@@ -28,7 +28,9 @@ async fn what_is_published_is_delivered_once_and_in_order() {
     let site = Site::new();
     let broker = site.start().await;
     let client = connect(&site, &broker).await;
-    within(client.admin().create_topic("orders").partitions(1)).await.unwrap();
+    within(client.admin().create_topic("orders").partitions(1))
+        .await
+        .unwrap();
     let receipt = within(client.publish("orders", "first")).await.unwrap();
     assert_eq!(receipt.offset.map(|offset| offset.get()), Some(0));
     let producer = within(client.producer("orders")).await.unwrap();
@@ -40,7 +42,10 @@ async fn what_is_published_is_delivered_once_and_in_order() {
     for delivery in deliveries {
         within(delivery).await.unwrap();
     }
-    let subscribed = client.subscribe("orders").from(Start::Earliest).until(End::Tail);
+    let subscribed = client
+        .subscribe("orders")
+        .from(Start::Earliest)
+        .until(End::Tail);
     let mut subscription = within(subscribed).await.unwrap();
     let mut texts = Vec::new();
     while let Some(record) = within(subscription.next()).await {
@@ -48,8 +53,13 @@ async fn what_is_published_is_delivered_once_and_in_order() {
     }
     assert_eq!(texts.len(), 1001);
     assert_eq!(texts[0], "first");
-    assert!(texts[1..].iter().zip(0..).all(|(text, number)| *text == format!("message {number}")));
-    within(client.close(Duration::from_secs(5))).await.unwrap();
+    assert!(
+        texts[1..]
+            .iter()
+            .zip(0..)
+            .all(|(text, number)| *text == format!("message {number}"))
+    );
+    drop(client);
     within(broker.drain(Duration::from_secs(5))).await;
 }
 
@@ -60,8 +70,12 @@ async fn a_message_with_an_id_is_stored_once() {
     let client = connect(&site, &broker).await;
     within(client.admin().create_topic("orders")).await.unwrap();
     let id = MessageId::new(42);
-    let first = within(client.publish("orders", "pay 5").id(id)).await.unwrap();
-    let second = within(client.publish("orders", "pay 5").id(id)).await.unwrap();
+    let first = within(client.publish("orders", "pay 5").id(id))
+        .await
+        .unwrap();
+    let second = within(client.publish("orders", "pay 5").id(id))
+        .await
+        .unwrap();
     assert!(!first.duplicate && second.duplicate);
     assert_eq!(first.offset, second.offset);
 }
@@ -73,10 +87,16 @@ async fn a_page_of_history_is_read() {
     let client = connect(&site, &broker).await;
     within(client.admin().create_topic("orders")).await.unwrap();
     for number in 0..20 {
-        within(client.publish("orders", number.to_string())).await.unwrap();
+        within(client.publish("orders", number.to_string()))
+            .await
+            .unwrap();
     }
     let page = within(client.read("orders").offsets(5..9)).await.unwrap();
-    let offsets: Vec<_> = page.records.iter().map(|record| record.offset.get()).collect();
+    let offsets: Vec<_> = page
+        .records
+        .iter()
+        .map(|record| record.offset.get())
+        .collect();
     assert_eq!(offsets, [5, 6, 7, 8]);
     let page = within(client.read("orders").last(3)).await.unwrap();
     assert_eq!(page.records.len(), 3);
@@ -89,7 +109,9 @@ async fn a_client_outlives_a_restart_of_its_broker() {
     let client = connect(&site, &broker).await;
     within(client.admin().create_topic("orders")).await.unwrap();
     let producer = within(client.producer("orders")).await.unwrap();
-    let mut subscription = within(client.subscribe("orders").from(Start::Earliest)).await.unwrap();
+    let mut subscription = within(client.subscribe("orders").from(Start::Earliest))
+        .await
+        .unwrap();
     let delivery = within(producer.send("before")).await.unwrap();
     within(delivery).await.unwrap();
     within(broker.drain(Duration::from_secs(5))).await;

@@ -124,7 +124,11 @@ impl Site {
     /// CA, certificate and key of an administrator.
     pub(crate) fn admin_files(&self) -> (PathBuf, PathBuf, PathBuf) {
         let admin = &self.certificates.admin;
-        (admin.ca_file.clone(), admin.cert_file.clone(), admin.key_file.clone().unwrap())
+        (
+            admin.ca_file.clone(),
+            admin.cert_file.clone(),
+            admin.key_file.clone().unwrap(),
+        )
     }
 
     pub(crate) fn tls(&self) -> rustls::ClientConfig {
