@@ -178,18 +178,20 @@ fn a_topic_made_again_has_another_identity_and_no_records() {
 #[test]
 fn a_lost_folder_is_reported_and_never_made_anew() {
     run(async {
-        let dir = tempfile::tempdir().unwrap();
-        let world = World::new(Arc::new(DiskStorage::new()), dir.path());
+        let (storage, world) = memory();
         let node = world.start().await;
         let topic = node.create("orders", 2).await.id;
         let spec = node.partition(topic, 0).spec().clone();
         node.shutdown().await;
         let folder = group_dir(&world.root, spec.group, spec.tag);
-        std::fs::remove_dir_all(&folder).unwrap();
+        for file in storage.list(&folder).unwrap() {
+            storage.remove(&folder.join(file.name)).unwrap();
+        }
+        storage.remove_dir(&folder).unwrap();
         let node = world.restart().await;
         assert!(node.registry.get(topic, PartitionId::new(0)).is_none());
         assert!(node.registry.get(topic, PartitionId::new(1)).is_some());
-        assert!(!folder.exists());
+        assert!(!storage.exists(&folder).unwrap());
         node.shutdown().await;
     });
 }
