@@ -3,6 +3,8 @@
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 use std::time::Instant;
+use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
 
 use rustix::time::Itimerspec;
 use rustix::time::TimerfdClockId;
@@ -34,6 +36,14 @@ impl Clock {
     }
 }
 
+/// Wall time.
+#[expect(clippy::disallowed_methods, reason = "names a run, nothing else")]
+pub(crate) fn since_1970() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
 /// Sleeps with the kernel's own precision (tens of microseconds).
 #[derive(Debug)]
 pub(crate) struct Timer {
@@ -41,6 +51,10 @@ pub(crate) struct Timer {
 }
 
 impl Timer {
+    #[expect(
+        deprecated,
+        reason = "the descriptor is owned and lives as long as it is registered"
+    )]
     pub(crate) fn new() -> std::io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let fd = rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)?;

@@ -43,17 +43,16 @@ pub(super) async fn run(
         .until(End::Tail)
         .await?;
     let mut foreign = 0_u64;
-    loop {
-        let records = reading.next_batch(RECORDS_AT_ONCE).await?;
-        if records.is_empty() {
-            break;
-        }
+    while let Some(records) = reading.next_batch(RECORDS_AT_ONCE).await {
+        let records = records?;
         for record in &records {
             let known = record
                 .value
                 .as_deref()
                 .and_then(payload::read)
-                .is_some_and(|stamp| tracker.arrived(stamp.run, stamp.number, record.partition));
+                .is_some_and(|stamp| {
+                    tracker.arrived(stamp.run, stamp.number, record.partition.get())
+                });
             foreign += u64::from(!known);
         }
     }

@@ -70,8 +70,8 @@ async fn receive(
     tracker: &RefCell<Tracker>,
     published: &Cell<Option<u64>>,
 ) -> Result<(), BenchError> {
-    loop {
-        let records = subscription.next_batch(RECORDS_AT_ONCE).await?;
+    while let Some(records) = subscription.next_batch(RECORDS_AT_ONCE).await {
+        let records = records?;
         let now = clock.now();
         let (mut meter, mut tracker) = (meter.borrow_mut(), tracker.borrow_mut());
         for record in &records {
@@ -79,14 +79,15 @@ async fn receive(
                 continue;
             };
             let before = tracker.duplicates;
-            if tracker.arrived(stamp.run, stamp.number, record.partition)
+            if tracker.arrived(stamp.run, stamp.number, record.partition.get())
                 && tracker.duplicates == before
             {
                 meter.received(stamp.intended, now);
             }
         }
         if published.get().is_some_and(|acked| meter.received >= acked) {
-            return Ok(());
+            break;
         }
     }
+    Ok(())
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use quorate::Client;
 
+use crate::clock;
 use crate::clock::Clock;
 use crate::error::BenchError;
 use crate::host;
@@ -46,14 +47,14 @@ pub async fn run(client: &Client, params: &Params) -> Result<Report, BenchError>
         Mode::E2e => end_to_end::run(client, &topic, params).await,
         Mode::Sub => catch_up::run(client, &topic, params).await,
     };
-    let described = client.admin().describe_topic(&topic).await;
+    let described = client.admin().topic(&topic).await;
     if params.topic.is_none() {
         client.admin().delete_topic(&topic).await?;
     }
     let (measured, described) = (measured?, described?);
     let cluster = ClusterFacts {
-        brokers: client.brokers().len(),
-        replicas: described.summary.replicas,
+        brokers: client.admin().cluster().await?.brokers.len(),
+        replicas: described.topic.replicas,
         storage: "file".to_owned(),
         flush: "batch".to_owned(),
     };
@@ -61,7 +62,7 @@ pub async fn run(client: &Client, params: &Params) -> Result<Report, BenchError>
 }
 
 async fn create(client: &Client, params: &Params) -> Result<String, BenchError> {
-    let name = format!("bench-{}", quorate::MessageId::random());
+    let name = format!("bench-{:014x}", run_number());
     client
         .admin()
         .create_topic(&name)
@@ -142,16 +143,13 @@ fn measured_time(params: &Params) -> (Duration, Duration) {
 
 /// A number that no other run of this topic has, 56 bits.
 fn run_number() -> u64 {
-    u64::try_from(quorate::MessageId::random().get() >> 72).unwrap_or(0)
+    let nanos = clock::since_1970().as_nanos();
+    u64::try_from(nanos & ((1 << 56) - 1)).unwrap_or(0)
 }
 
 /// Yields to other tasks when nothing is due, so that one thread serves both sides.
-async fn pause_until(
-    clock: Clock,
-    due: Duration,
-    timer: &crate::clock::Timer,
-) -> std::io::Result<()> {
-    match due.checked_sub(clock.now()) {
+async fn pause_until(now: Clock, due: Duration, timer: &clock::Timer) -> std::io::Result<()> {
+    match due.checked_sub(now.now()) {
         Some(left) if !left.is_zero() => timer.sleep(left).await,
         _ => Ok(()),
     }
