@@ -43,8 +43,11 @@ pub(super) async fn run(
         .until(End::Tail)
         .await?;
     let mut foreign = 0_u64;
-    while let Some(records) = reading.next_batch(RECORDS_AT_ONCE).await {
-        let records = records?;
+    loop {
+        let records = reading.next_batch(RECORDS_AT_ONCE).await?;
+        if records.is_empty() {
+            break;
+        }
         for record in &records {
             let known = record
                 .value

@@ -70,8 +70,8 @@ async fn receive(
     tracker: &RefCell<Tracker>,
     published: &Cell<Option<u64>>,
 ) -> Result<(), BenchError> {
-    while let Some(records) = subscription.next_batch(RECORDS_AT_ONCE).await {
-        let records = records?;
+    loop {
+        let records = subscription.next_batch(RECORDS_AT_ONCE).await?;
         let now = clock.now();
         let (mut meter, mut tracker) = (meter.borrow_mut(), tracker.borrow_mut());
         for record in &records {
@@ -86,8 +86,7 @@ async fn receive(
             }
         }
         if published.get().is_some_and(|acked| meter.received >= acked) {
-            break;
+            return Ok(());
         }
     }
-    Ok(())
 }

@@ -54,7 +54,7 @@ pub async fn run(client: &Client, params: &Params) -> Result<Report, BenchError>
     let (measured, described) = (measured?, described?);
     let cluster = ClusterFacts {
         brokers: client.admin().cluster().await?.brokers.len(),
-        replicas: described.topic.replicas,
+        replicas: described.summary.replicas,
         storage: "file".to_owned(),
         flush: "batch".to_owned(),
     };

@@ -28,7 +28,7 @@ pub(crate) fn workspace() -> PathBuf {
         .to_path_buf()
 }
 
-/// All `.rs` files below `folder` of the workspace, in a fixed order.
+/// All `.rs` files below `folder` of the workspace but those of `tests` folders, in a fixed order.
 pub(crate) fn files(folder: &str) -> Vec<Source> {
     let root = workspace();
     let mut found = Vec::new();
@@ -53,7 +53,7 @@ fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
     };
     for entry in entries {
         let path = entry.expect("a directory entry").path();
-        if path.is_dir() {
+        if path.is_dir() && path.file_name().is_some_and(|name| name != "tests") {
             collect(&path, found);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             found.push(path);
