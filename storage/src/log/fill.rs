@@ -16,8 +16,12 @@ use crate::segment::PAGE;
 
 const CHUNK_MIN: u64 = 64 << 10;
 const CHUNK_MAX: u64 = 16 << 20;
-/// Bytes written and flushed at a time, so that a waiting flush is not held up for long.
+const CHUNK_GROWTH: u64 = 4;
+/// Bytes written at a time, while the writer may have to wait.
 const PIECE: usize = 256 << 10;
+/// Bytes between two flushes of the filler. Each makes one flush of the writer wait for the file system's
+/// journal, so they are few, and short enough not to be felt.
+const FLUSH_EVERY: u64 = 4 << 20;
 /// A segment with less than this is most likely idle: its disk space is not prepared.
 const BUSY_AFTER: u64 = PAGE + 4096;
 
@@ -54,9 +58,11 @@ impl Fill {
         }
     }
 
-    /// For the same file, cut at `end`.
+    /// For the same file cut at `end`, or the next one of a log that is as busy as it was.
     pub(crate) fn restarted(&self, end: u64) -> Self {
-        Self::new(end, self.limit)
+        let mut next = Self::new(end, self.limit);
+        next.chunk = (self.chunk / CHUNK_GROWTH).max(CHUNK_MIN);
+        next
     }
 
     /// Takes the bytes up to `end` for the writer. Answers why the volume failed, if it did.
@@ -79,7 +85,7 @@ impl Fill {
             frontier.running = true;
             goal
         };
-        self.chunk = self.chunk.saturating_mul(2).min(CHUNK_MAX);
+        self.chunk = self.chunk.saturating_mul(CHUNK_GROWTH).min(CHUNK_MAX);
         let job = Job {
             storage: Arc::clone(storage),
             path: path.into(),
@@ -126,10 +132,19 @@ impl Job {
         }
         let file = self.storage.open(&self.path, Access::Write)?;
         let zeros = vec![0; PIECE];
+        let mut unflushed = 0_u64;
         while self.write_piece(&*file, &zeros)? {
-            file.sync_data()?;
+            unflushed = unflushed.saturating_add(PIECE as u64);
+            if unflushed >= FLUSH_EVERY {
+                file.sync_data()?;
+                unflushed = 0;
+            }
         }
-        Ok(())
+        if unflushed > 0 {
+            file.sync_data()
+        } else {
+            Ok(())
+        }
     }
 
     /// Writes zeros at the frontier; answers whether it did. A full disk is left for the writer to meet.

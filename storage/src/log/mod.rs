@@ -3,6 +3,7 @@
 //! Appending has two steps: the caller fixes the order, the writer makes it durable. The writer runs on
 //! [`Lane::Flush`](crate::Lane::Flush) and is exclusive; readers see what was written and never block it.
 
+mod check;
 mod create;
 mod error;
 mod fetch;

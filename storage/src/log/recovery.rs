@@ -147,7 +147,6 @@ impl Opening {
             file: Arc::clone(&self.file),
             index: SparseIndex::default(),
         });
-        let stop = footer.map_or(self.len, |footer| footer.frames_end);
         let mut scan = Scan {
             segment,
             torn: None,
@@ -156,8 +155,9 @@ impl Opening {
             mark,
             len: self.len,
         };
-        let bad = scan.frames(stop)?;
-        scan.judge(stop, bad)?;
+        let bad = scan.frames()?;
+        let bad = bad.filter(|_| !footer.is_some_and(|footer| scan.ends_as(&footer)));
+        scan.judge(bad)?;
         Ok(scan)
     }
 }
@@ -168,8 +168,18 @@ impl Scan {
         self.segment.is_empty() && self.mark.length <= PAGE
     }
 
-    /// Passes all good frames up to `stop`; answers what is wrong with the next one, if anything is there.
-    fn frames(&mut self, stop: u64) -> Result<Option<&'static str>, OpenError> {
+    /// Whether a footer stands right behind the good frames and says the same of them. Bytes of a batch
+    /// can look like a footer: one anywhere else means nothing.
+    fn ends_as(&self, footer: &Footer) -> bool {
+        let end = &self.segment.end;
+        footer.frames_end == end.position
+            && footer.last_index == end.last_index()
+            && footer.chain == end.chain
+    }
+
+    /// Passes all good frames; answers what is wrong with the next one, if anything is there.
+    fn frames(&mut self) -> Result<Option<&'static str>, OpenError> {
+        let stop = self.len;
         let mut buffer = Vec::new();
         let mut at = PAGE;
         while self.segment.end.position < stop {
@@ -208,7 +218,7 @@ impl Scan {
     }
 
     /// Decides whether what ended the scan is damage, a torn tail, or the end.
-    fn judge(&mut self, stop: u64, bad: Option<&'static str>) -> Result<(), OpenError> {
+    fn judge(&mut self, bad: Option<&'static str>) -> Result<(), OpenError> {
         let position = self.segment.end.position;
         let path = &self.segment.path;
         if position < self.mark.length {
@@ -219,7 +229,7 @@ impl Scan {
             let why = "the durable mark names another last index";
             return Err(OpenError::damaged(path, position, why));
         }
-        if bad.is_some() && self.tail_has_bytes(stop)? {
+        if bad.is_some() && self.tail_has_bytes()? {
             let bytes = self.len.saturating_sub(position);
             self.torn = Some(TornTail {
                 path: path.clone(),
@@ -231,7 +241,8 @@ impl Scan {
     }
 
     /// Whether anything but prepared zeros stands behind the last good frame.
-    fn tail_has_bytes(&self, stop: u64) -> Result<bool, OpenError> {
+    fn tail_has_bytes(&self) -> Result<bool, OpenError> {
+        let stop = self.len;
         let mut at = self.segment.end.position;
         while at < stop {
             let bytes = self.read(at, CHUNK, stop)?;

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use quorate_protocol::LogIndex;
 
 use super::error::ReadError;
-use super::fill::Fill;
 use super::sealed::{Source, Walk};
 use super::segment_state::{Loaded, Segment};
 use super::writer::{LogWriter, Target, sync_dir};
@@ -59,6 +58,7 @@ impl LogWriter {
             limit,
         );
         target.crc = Some(Crc::new());
+        target.fill = self.target.fill.restarted(next.end.position);
         next.loaded = Some(Loaded {
             file,
             index: SparseIndex::default(),
@@ -87,7 +87,7 @@ impl LogWriter {
         self.target.fill.stop();
         let reopened = self.reopen_holder(first)?;
         if let Some(reopened) = reopened {
-            let end = self.locate(first, &reopened)?;
+            let end = locate(first, &reopened)?;
             let removed = self.take_younger(reopened.loaded, end);
             self.target = reopened.target;
             self.remove_files(removed)?;
@@ -147,9 +147,12 @@ impl LogWriter {
         }))
     }
 
-    fn locate(&self, first: LogIndex, reopened: &Reopened) -> Result<Cursor, Fault> {
-        let start = nearest(&reopened.header, &reopened.loaded.index, first);
-        seek(&reopened.target, start, first)
+    /// The place before an entry of the log.
+    pub(crate) fn place_before(&self, first: LogIndex) -> Result<Cursor, Fault> {
+        match self.reopen_holder(first)? {
+            Some(reopened) => locate(first, &reopened),
+            None => self.locate_in_active(first),
+        }
     }
 
     fn locate_in_active(&self, first: LogIndex) -> Result<Cursor, Fault> {
@@ -193,7 +196,7 @@ impl LogWriter {
 
     fn cut(&mut self, end: Cursor) -> Result<(), Fault> {
         self.target.cut(end)?;
-        self.target.fill = Fill::new(end.position, self.config.fill_limit());
+        self.target.fill = self.target.fill.restarted(end.position);
         self.target.crc = None;
         let first_time = self.shared.state.read().active.first_time;
         self.roller = Roller::new(self.config.segment_bytes, self.config.segment_age)
@@ -207,6 +210,11 @@ struct Reopened {
     header: SegmentHeader,
     target: Target,
     loaded: Loaded,
+}
+
+fn locate(first: LogIndex, reopened: &Reopened) -> Result<Cursor, Fault> {
+    let start = nearest(&reopened.header, &reopened.loaded.index, first);
+    seek(&reopened.target, start, first)
 }
 
 /// The indexed place closest before an entry.

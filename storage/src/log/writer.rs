@@ -7,13 +7,13 @@ use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use quorate_protocol::BATCH_BYTES_MAX;
 use quorate_protocol::LogIndex;
 
+use super::check::Refusal;
 use super::fill::Fill;
 use super::shared::Shared;
 use super::{LogConfig, TrimError, WriteError};
-use crate::entry::{Entry, EntryKind};
+use crate::entry::Entry;
 use crate::file::{Fault, File};
 use crate::layout::Crc;
 use crate::segment::{
@@ -86,7 +86,12 @@ impl LogWriter {
     /// `Fatal` ends the writer.
     pub fn write(&mut self, entries: &[Entry], sync: bool) -> Result<(), WriteError> {
         self.refuse_if_poisoned()?;
-        self.check(entries)?;
+        if let Err(refusal) = self.check(entries) {
+            return match refusal {
+                Refusal::Invalid { index, why } => Err(WriteError::Invalid { index, why }),
+                Refusal::Fault(fault) => Ok(self.settle(Err(fault))?),
+            };
+        }
         let done = self
             .write_runs(entries)
             .and_then(|()| if sync { self.flush() } else { Ok(()) });
@@ -169,44 +174,6 @@ impl LogWriter {
             self.poison = Some((path.clone(), source.to_string()));
         }
         done
-    }
-
-    /// Checks everything that can be checked before the log is changed.
-    fn check(&self, entries: &[Entry]) -> Result<(), WriteError> {
-        let state = self.shared.state.read();
-        let (first, mut next) = (state.first_index(), state.active.end.next_index);
-        let mut offset = state.active.end.next_offset;
-        for entry in entries {
-            let known = entry.index == next;
-            if entry.kind == EntryKind::Data && known && entry.batch.base_offset() != offset {
-                return Err(invalid(entry, "its offset does not follow the one before"));
-            }
-            if entry.index > next {
-                return Err(invalid(entry, "its index does not follow the one before"));
-            }
-            if entry.index < first {
-                return Err(invalid(
-                    entry,
-                    "it would replace an entry that is trimmed away",
-                ));
-            }
-            if entry.batch.attributes().control == (entry.kind == EntryKind::Data) {
-                return Err(invalid(entry, "its kind does not fit its batch"));
-            }
-            if entry.batch.len() > BATCH_BYTES_MAX {
-                return Err(invalid(entry, "its batch is longer than the format allows"));
-            }
-            if entry.batch.group() != self.shared.identity.group {
-                return Err(invalid(entry, "its batch belongs to another group"));
-            }
-            offset = if known {
-                entry.next_offset(offset)
-            } else {
-                entry_end(entry)
-            };
-            next = entry.index.next();
-        }
-        Ok(())
     }
 
     fn write_runs(&mut self, entries: &[Entry]) -> Result<(), Fault> {
@@ -478,15 +445,4 @@ pub(crate) fn sync_dir(shared: &Shared) -> Result<(), Fault> {
         .storage
         .sync_dir(&shared.dir)
         .map_err(|error| Fault::fatal(&shared.dir, error))
-}
-
-fn entry_end(entry: &Entry) -> quorate_protocol::Offset {
-    entry.next_offset(entry.batch.base_offset())
-}
-
-fn invalid(entry: &Entry, why: &'static str) -> WriteError {
-    WriteError::Invalid {
-        index: entry.index,
-        why,
-    }
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_protocol::{
-    BatchBuilder, BatchIdentity, ByteSize, ControlRecord, GroupId, GroupTag, HybridTime, LogIndex,
-    Offset, ProducerEpoch, ProducerId, RecordBatch, RecordDraft, ReplicaId, Sequence, Stamp, Term,
-    control_batch,
+    BatchBuilder, BatchIdentity, ByteSize, Codec, ControlRecord, GroupId, GroupTag, HybridTime,
+    LogIndex, Offset, ProducerEpoch, ProducerId, RecordBatch, RecordDraft, ReplicaId, Sequence,
+    Stamp, Term, control_batch,
 };
 use quorate_storage::{
     Checkpoint, Entry, EntryKind, LogConfig, LogIdentity, LogReader, MemoryStorage, OpenError,
@@ -131,6 +131,30 @@ impl Place {
             topic_hash: 5,
         };
         let batch = builder.finish(identity).stamp(self.stamp());
+        self.entry(EntryKind::Data, batch)
+    }
+
+    /// A data entry whose records section is whatever a client says it is, and moves on.
+    pub fn opaque(&mut self, payload: &[u8]) -> Entry {
+        let mut builder = BatchBuilder::new(256);
+        let value = vec![0; payload.len()];
+        builder
+            .push(&RecordDraft {
+                key: None,
+                value: Some(&value),
+                headers: &[],
+                timestamp_us: self.micros,
+                id: None,
+            })
+            .unwrap();
+        let identity = BatchIdentity {
+            producer_id: ProducerId::new(1),
+            epoch: ProducerEpoch::new(0),
+            base_sequence: Sequence::new(self.offset),
+            topic_hash: 5,
+        };
+        let draft = builder.finish_with(identity, Codec::LZ4, |_| payload.to_vec());
+        let batch = draft.stamp(self.stamp());
         self.entry(EntryKind::Data, batch)
     }
 

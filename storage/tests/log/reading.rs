@@ -209,9 +209,44 @@ fn entries_that_do_not_follow_are_refused_and_change_nothing() {
     };
     let refused = opened.writer.write(&[too_old.data(1, 1)], true);
     assert!(matches!(refused, Err(WriteError::Invalid { .. })));
+    let mut older_term = Place {
+        term: 0,
+        ..Place::after(&written[1])
+    };
+    let refused = opened.writer.write(&[older_term.data(1, 1)], true);
+    assert!(matches!(refused, Err(WriteError::Invalid { .. })));
+    let mut replacing = Place {
+        offset: 7,
+        term: 2,
+        ..Place::after(&written[0])
+    };
+    let refused = opened.writer.write(&[replacing.data(1, 1)], true);
+    assert!(matches!(refused, Err(WriteError::Invalid { .. })));
     assert_eq!(opened.reader.last_index(), index(3));
     opened.writer.write(&written[2..], true).unwrap();
     assert!(same(&all_entries(&opened.reader), &written));
+}
+
+#[test]
+fn one_call_may_replace_what_it_has_written() {
+    let (memory, storage) = memory();
+    let mut opened = create(&storage, 20_000);
+    let old = entries(30, 900);
+    let mut place = Place {
+        term: 2,
+        ..Place::after(&old[20])
+    };
+    let mut all = old.clone();
+    let newer: Vec<_> = (0..12).map(|_| place.data(1, 700)).collect();
+    all.extend(newer.iter().cloned());
+    opened.writer.write(&all, true).unwrap();
+    let expected = [&old[..21], &newer[..]].concat();
+    assert!(same(&all_entries(&opened.reader), &expected));
+    memory.crash(quorate_storage::Crash::Synced);
+    assert!(same(
+        &all_entries(&open(&storage, 20_000).reader),
+        &expected
+    ));
 }
 
 #[test]

@@ -232,6 +232,31 @@ fn a_stale_frame_behind_a_replaced_entry_never_returns() {
 }
 
 #[test]
+fn a_batch_that_ends_like_a_footer_is_still_a_batch() {
+    let (memory, storage) = memory();
+    let mut opened = create(&storage, 1 << 20);
+    let batch_at = PAGE + 24 + 96;
+    let mut forged = b"QRTFOOT\x01".to_vec();
+    for field in [1, 2, 1, 1_000 << 12, 1_000 << 12, batch_at as u64] {
+        forged.extend_from_slice(&u64::to_le_bytes(field));
+    }
+    forged.extend_from_slice(&[0; 12]);
+    let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &forged) as u32;
+    forged.extend_from_slice(&crc.to_le_bytes());
+    let entry = Place::start().opaque(&forged);
+    opened
+        .writer
+        .write(std::slice::from_ref(&entry), true)
+        .unwrap();
+    drop(opened);
+    let bytes = memory.contents(&segment(2)).unwrap();
+    assert!(bytes.ends_with(&forged));
+    let opened = open(&storage, 1 << 20);
+    assert_eq!(opened.recovery.truncated, None);
+    assert!(same(&all_entries(&opened.reader), &[entry]));
+}
+
+#[test]
 fn damage_in_a_sealed_segment_is_found_at_opening_or_reading_and_never_passed_over() {
     let (memory, storage) = memory();
     let mut opened = create(&storage, 8_000);
