@@ -22,6 +22,7 @@ use crate::replication::machine::StateMachine;
 use crate::replication::recovery::Files;
 use crate::replication::shard::Halt;
 use crate::replication::shard::event::{CheckpointJob, FetchJob, In, WriteJob};
+use crate::replication::states::States;
 
 /// A volume that failed: nothing written since its last flush may be relied upon.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -68,64 +69,6 @@ enum Step {
     Close(oneshot::Sender<()>),
 }
 
-/// The state log of a shard: concurrent writers share flushes.
-#[derive(Debug)]
-struct States {
-    waiting: Mutex<(Vec<(ReplicaId, HardState)>, u64)>,
-    /// The file, how many records it holds durably, and the newest of each replica.
-    log: Mutex<(StateLog, u64, HardStates)>,
-}
-
-impl States {
-    /// Makes one record durable, along with all that wait.
-    fn save(&self, replica: ReplicaId, hard: HardState) -> Result<(), WriteError> {
-        let turn = {
-            let mut waiting = self.waiting.lock();
-            waiting.0.push((replica, hard));
-            waiting.1 += 1;
-            waiting.1
-        };
-        let mut log = self.log.lock();
-        if log.1 >= turn {
-            return Ok(());
-        }
-        let (records, newest) = {
-            let mut waiting = self.waiting.lock();
-            (std::mem::take(&mut waiting.0), waiting.1)
-        };
-        if let Err(error) = log.0.write(&records, true) {
-            // Tried again with the job of whoever comes next; older records stay in front.
-            self.waiting.lock().0.splice(0..0, records);
-            return Err(error);
-        }
-        log.1 = newest;
-        log.2.extend(records);
-        Ok(())
-    }
-
-    /// Notes one record; it may be lost. One that is out of date by now is skipped.
-    fn note(&self, replica: ReplicaId, hard: HardState) -> Result<(), WriteError> {
-        let mut log = self.log.lock();
-        let newest = log.2.get(&replica);
-        if newest.is_none_or(|newest| (newest.term, newest.vote) != (hard.term, hard.vote)) {
-            return Ok(());
-        }
-        log.0.write(&[(replica, hard)], false)?;
-        log.2.insert(replica, hard);
-        Ok(())
-    }
-
-    fn newest(&self, replica: ReplicaId) -> Option<HardState> {
-        self.log.lock().2.get(&replica).copied()
-    }
-
-    fn forget(&self, replica: ReplicaId) {
-        let mut log = self.log.lock();
-        log.0.forget(replica);
-        log.2.remove(&replica);
-    }
-}
-
 /// All files of a shard.
 pub(super) struct Disk<M: StateMachine> {
     storage: Arc<dyn Storage>,
@@ -143,11 +86,7 @@ impl<M: StateMachine> Disk<M> {
         state_log: (StateLog, HardStates),
         batch_bytes_max: usize,
     ) -> Arc<Self> {
-        let log = Mutex::new((state_log.0, 0, state_log.1));
-        let states = States {
-            waiting: Mutex::default(),
-            log,
-        };
+        let states = States::new(state_log);
         let (poison, _) = watch::channel(None);
         let desks = Mutex::default();
         Arc::new(Self {

@@ -341,7 +341,7 @@ impl<M: StateMachine> Task<M> {
         }
     }
 
-    fn perform(&mut self, act: Act<M>) {
+    fn perform(&self, act: Act<M>) {
         match act {
             Act::Write(job) => self.disk.write(job),
             Act::Hint(replica, hard) => self.disk.hint(replica, hard),

@@ -65,6 +65,7 @@ impl Terms {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "the model is a short list")]
 mod tests {
     use proptest::prelude::*;
 

@@ -6,6 +6,7 @@
 mod apply;
 pub mod event;
 mod install;
+mod intake;
 pub mod membership;
 mod propose;
 mod ready;
@@ -132,98 +133,6 @@ impl<M: StateMachine> Shard<M> {
             self.halted
                 .insert(replica.group(), Halt("the volume has failed".into()));
             replica.end(Failure::Poisoned);
-        }
-    }
-
-    fn take(&mut self, event: In<M>, now: HybridTime, out: &mut Vec<Act<M>>) {
-        match event {
-            In::Tick => {}
-            In::Open(opening) => self.open(*opening, out),
-            In::Close(group) => self.close(group, out),
-            In::Propose {
-                group,
-                proposal,
-                answer,
-            } => {
-                if let Some(replica) = self.groups.get_mut(&group) {
-                    replica.offer(proposal, answer);
-                    self.dirty.insert(group);
-                } else {
-                    answer.settle(Err(self.absence(group)));
-                }
-            }
-            In::Change {
-                group,
-                changes,
-                answer,
-            } => {
-                if self.groups.contains_key(&group) {
-                    self.drive(group, out, |replica, out| {
-                        replica.change(&changes, answer, now, out)
-                    });
-                } else {
-                    answer.settle(Err(self.absence(group)));
-                }
-            }
-            In::Peer(message) => {
-                self.drive(message.group, out, |replica, out| {
-                    replica.hear(message, out)
-                });
-            }
-            In::Persisted {
-                group,
-                epoch,
-                number,
-            } => {
-                self.complete(group, epoch, out, |replica, out| {
-                    replica.persisted(number, out)
-                });
-            }
-            In::Stalled { group, epoch } => {
-                self.complete(group, epoch, out, |replica, _| replica.stalled());
-            }
-            In::Fetched {
-                group,
-                epoch,
-                from,
-                entries,
-            } => {
-                self.complete(group, epoch, out, |replica, out| {
-                    replica.fetched(from, entries, out)
-                });
-            }
-            In::Checkpointed {
-                group,
-                epoch,
-                index,
-            } => {
-                self.complete(group, epoch, out, |replica, out| {
-                    replica.checkpointed(index, out)
-                });
-            }
-            In::Transfer { group, to } => self.drive(group, out, |replica, _| replica.transfer(to)),
-            In::Campaign(group) => self.drive(group, out, |replica, _| replica.campaign()),
-            In::Unreachable { group, peer } => {
-                self.drive(group, out, |replica, _| replica.unreachable(peer));
-            }
-            In::SnapshotReport {
-                group,
-                peer,
-                finished,
-            } => {
-                self.drive(group, out, |replica, _| {
-                    replica.snapshot_report(peer, finished)
-                });
-            }
-            In::Staged { install, staged } => self.staged(install, staged, out),
-        }
-    }
-
-    fn absence(&self, group: GroupId) -> Failure {
-        if self.halted.contains_key(&group) {
-            Failure::Poisoned
-        } else {
-            Failure::Closed
         }
     }
 

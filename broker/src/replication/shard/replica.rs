@@ -280,7 +280,7 @@ impl<M: StateMachine> Replica<M> {
     pub(super) fn tick(&mut self, out: &mut Vec<Act<M>>) -> Result<(), Halt> {
         // A sole voter elects itself within the tick, and must hold nothing that is not durable then.
         let sole = self.membership.sole_voter(self.identity.replica);
-        if !(sole && !self.held.is_empty()) {
+        if !sole || self.held.is_empty() {
             self.raw.tick();
         }
         self.hinted.1 += 1;

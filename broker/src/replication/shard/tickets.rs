@@ -46,9 +46,12 @@ impl<R> Tickets<R> {
 
     /// Who waits for the apply of `index`.
     pub(super) fn applied(&mut self, index: LogIndex) -> Option<Answer<R>> {
-        self.at_apply
-            .pop_front_if(|ticket| ticket.0 <= index)
-            .map(|ticket| ticket.1)
+        let due = self.at_apply.front()?.0 <= index;
+        if due {
+            self.at_apply.pop_front().map(|ticket| ticket.1)
+        } else {
+            None
+        }
     }
 
     /// Leadership ended: what is not committed may or may not stay.

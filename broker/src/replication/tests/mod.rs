@@ -1,12 +1,19 @@
 //! Proofs over the real shard, store, recovery and files: no network, no clock, every run a function
 //! of its seed.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "small numbers, drawn or counted by the tests themselves"
+)]
+
 mod book;
 mod chaos;
 mod logs;
 mod rules;
+mod schedule;
 mod sim;
 mod single;
+mod verdict;
 mod world;
 
 /// SplitMix64.

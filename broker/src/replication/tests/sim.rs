@@ -1,17 +1,17 @@
 //! Members, ordered lanes between them, a seeded scheduler, the invariants.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use quorate_protocol::{Offset, Term};
-use quorate_storage::{CheckpointStore, EntryKind, Lane as Work, StateLog, create_log, open_log};
+use quorate_protocol::Term;
+use quorate_storage::{CheckpointStore, Lane as Work, StateLog, create_log, open_log};
 
 use crate::replication::machine::Role;
 use crate::replication::message::{Body, Lane, Message};
 use crate::replication::shard::event::{Act, In, Install, Swap};
-use crate::replication::shard::membership::{Change, Membership};
+use crate::replication::shard::membership::Membership;
 use crate::replication::tests::Rng;
 use crate::replication::tests::book::{Ask, Book, GROUP, Receipt};
 use crate::replication::tests::world::{Node, replica};
@@ -58,8 +58,8 @@ pub(super) struct Sim {
     leaders: BTreeMap<u64, u64>,
     seen: BTreeMap<u64, (u64, u64)>,
     open: Vec<(u64, Ticket<Receipt>)>,
-    fates: BTreeMap<u64, Fate>,
-    numbers: u64,
+    pub(super) fates: BTreeMap<u64, Fate>,
+    pub(super) numbers: u64,
     now: u64,
     pub(super) stats: Stats,
     pub(super) trimming: bool,
@@ -487,311 +487,6 @@ impl Sim {
         self.report(swap.install.from.get(), id, true);
     }
 
-    /// The leader proposes to trim up to the end of a segment whose successor is applied.
-    pub(super) fn trim(&mut self, id: u64) {
-        let busy = self
-            .installs
-            .iter()
-            .any(|(_, install)| install.from.get() == id);
-        let Some(glance) = self.nodes[&id]
-            .glance()
-            .filter(|glance| glance.ready && !busy)
-        else {
-            return;
-        };
-        let Some(life) = self.nodes[&id].life.as_ref() else {
-            return;
-        };
-        let segments = life.reader.segments();
-        let ends = segments
-            .iter()
-            .filter(|s| s.sealed && s.last_index < glance.applied);
-        let points: Vec<_> = ends.map(|segment| segment.last_index).collect();
-        if points.is_empty() {
-            return;
-        }
-        let point = points[self.rng.below(points.len())];
-        self.numbers += 1;
-        self.stats.trims += 1;
-        self.ask(id, Ask::Trim(point), self.numbers);
-    }
-
-    /// Learner, then one joint change, which the leader leaves by itself.
-    pub(super) fn follow_plan(&mut self, id: u64) {
-        let Some((dead, new)) = self.plan else { return };
-        let Some(glance) = self.nodes[&id].glance().filter(|glance| glance.ready) else {
-            return;
-        };
-        let members = &glance.membership;
-        let (gone, come) = (replica(dead), replica(new));
-        if members.joint() || members.voters.contains(&come) && !members.voters.contains(&gone) {
-            return;
-        }
-        let near = self.nodes[&new]
-            .shadow
-            .terms
-            .keys()
-            .last()
-            .is_some_and(|last| last + 8 > glance.committed.get());
-        let changes = if !members.learners.contains(&come) {
-            vec![Change::Learner(come)]
-        } else if near {
-            vec![Change::Voter(come), Change::Remove(gone)]
-        } else {
-            return;
-        };
-        let (answer, _) = Answer::new(Vec::new());
-        self.feed(
-            id,
-            vec![In::Change {
-                group: GROUP,
-                changes,
-                answer,
-            }],
-        );
-    }
-
-    /// A disk is gone for good; the new replica starts from the group's first checkpoint.
-    pub(super) fn replace(&mut self, dead: u64, new: u64) {
-        let voters = self.ids();
-        self.crash(dead);
-        self.stay_down = Some(dead);
-        self.nodes
-            .insert(new, Node::new(new, &voters, self.tail_bytes_max));
-        self.restart(new);
-        self.plan = Some((dead, new));
-        self.stats.replaced += 1;
-    }
-
-    pub(super) fn random_step(&mut self) {
-        let ids = self.ids();
-        let id = ids[self.rng.below(ids.len())];
-        match self.rng.below(100) {
-            0..16 => self.tick(id),
-            16..60 => {
-                let lanes = self.full_lanes();
-                if !lanes.is_empty() {
-                    let lane = lanes[self.rng.below(lanes.len())];
-                    self.deliver(lane);
-                }
-            }
-            60..74 => self.work(id, Work::Flush, false),
-            74..78 => self.work(id, Work::Read, false),
-            78..80 => self.work(id, Work::Background, false),
-            80..87 => self.propose_everywhere(),
-            87 => self.drop_one(),
-            88 if self.is_up(id) && self.rng.one_in(2) => self.crash(id),
-            88 if self.is_up(id) => self.hang_up(id),
-            88..91 => self.restart(id),
-            91 | 92 => {
-                if let Some(leader) = self.leader() {
-                    self.follow_plan(leader);
-                }
-            }
-            93 if self.transferring => self.transfer(),
-            94 | 95 if self.trimming => self.trim(id),
-            _ if !self.installs.is_empty() && self.rng.one_in(3) => {
-                let at = self.rng.below(self.installs.len());
-                self.install(at);
-            }
-            _ => {}
-        }
-    }
-
-    fn propose_everywhere(&mut self) {
-        let (count, len) = (1 + self.rng.below(3), self.rng.below(120));
-        for id in self.ids() {
-            if self.nodes[&id].glance().is_some_and(|glance| glance.ready) {
-                self.propose(id, count, len);
-            }
-        }
-    }
-
-    /// A full lane drops what comes next and says so.
-    fn drop_one(&mut self) {
-        let lanes = self.full_lanes();
-        if lanes.is_empty() {
-            return;
-        }
-        let lane = lanes[self.rng.below(lanes.len())];
-        if let Some(message) = self.lanes.get_mut(&lane).and_then(VecDeque::pop_back) {
-            self.lost(&message);
-        }
-    }
-
-    fn transfer(&mut self) {
-        let ids = self.ids();
-        let to = ids[self.rng.below(ids.len())];
-        if let Some(leader) = self.leader().filter(|leader| *leader != to) {
-            self.stats.transfers += 1;
-            self.feed(
-                leader,
-                vec![In::Transfer {
-                    group: GROUP,
-                    to: replica(to),
-                }],
-            );
-        }
-    }
-
-    /// One round without faults: a tick each, then all messages, writes, reads and installs.
-    pub(super) fn round(&mut self) {
-        for id in self.ids() {
-            self.restart(id);
-            self.tick(id);
-        }
-        for _ in 0..8 {
-            for id in self.ids() {
-                self.work_all(id);
-            }
-            while !self.installs.is_empty() {
-                self.install(0);
-            }
-            for lane in self.full_lanes() {
-                while self.lanes.get(&lane).is_some_and(|queue| !queue.is_empty()) {
-                    self.deliver(lane);
-                }
-            }
-        }
-        if let Some(leader) = self.leader() {
-            self.follow_plan(leader);
-        }
-    }
-
-    /// Heals until all members hold the same, applied log; then compares it.
-    pub(super) fn converge(&mut self) {
-        self.unruly = false;
-        for _ in 0..300 {
-            self.round();
-            if self.settled() {
-                return self.compare();
-            }
-        }
-        for node in self.nodes.values() {
-            println!("{}: {:?}", node.id, node.glance());
-        }
-        panic!("no convergence");
-    }
-
-    fn members(&self) -> Vec<u64> {
-        let Some(glance) = self
-            .leader()
-            .and_then(|leader| self.nodes[&leader].glance())
-        else {
-            return Vec::new();
-        };
-        let all = glance.membership;
-        let all = [all.voters, all.outgoing, all.learners].concat();
-        let up = all
-            .into_iter()
-            .map(|id| id.get())
-            .filter(|id| self.is_up(*id));
-        up.filter(|id| self.stay_down != Some(*id)).collect()
-    }
-
-    fn settled(&self) -> bool {
-        let members = self.members();
-        let Some(glance) = self
-            .leader()
-            .and_then(|leader| self.nodes[&leader].glance())
-        else {
-            return false;
-        };
-        let done = |id: &u64| {
-            let own = self.nodes[id].glance();
-            own.is_some_and(|own| {
-                (own.last, own.committed, own.applied, own.persisted)
-                    == (glance.last, glance.last, glance.last, glance.last)
-                    && own.writes == 0
-            })
-        };
-        let planned = self.plan.is_none_or(|(dead, new)| {
-            let voters = &glance.membership.voters;
-            !glance.membership.joint()
-                && voters.contains(&replica(new))
-                && !voters.contains(&replica(dead))
-        });
-        glance.ready && planned && members.iter().all(done)
-    }
-
-    fn compare(&mut self) {
-        let members = self.members();
-        let states: BTreeSet<_> = members
-            .iter()
-            .map(|id| {
-                let book = self.nodes[id].book().unwrap();
-                (book.hash, book.count, book.applied)
-            })
-            .collect();
-        assert_eq!(states.len(), 1, "states differ: {states:?}");
-        let logs: Vec<_> = members.iter().map(|id| self.log(*id)).collect();
-        let first = logs
-            .iter()
-            .filter_map(|log| log.keys().next())
-            .max()
-            .copied()
-            .unwrap_or(0);
-        for log in &logs {
-            let common: Vec<_> = log.range(first..).collect();
-            assert_eq!(
-                common,
-                logs[0].range(first..).collect::<Vec<_>>(),
-                "logs differ"
-            );
-            self.check_fates(log);
-        }
-    }
-
-    /// What was acknowledged is there, what was refused is not, nothing is there twice.
-    fn check_fates(&self, log: &BTreeMap<u64, (EntryKind, Vec<u8>, u64, Offset)>) {
-        let first = log.keys().next().copied().unwrap_or(u64::MAX);
-        let mut numbers = BTreeSet::new();
-        for (kind, _, number, _) in log.values() {
-            if *kind == EntryKind::Data {
-                assert!(numbers.insert(*number), "batch {number} is there twice");
-                assert_ne!(
-                    self.fates.get(number),
-                    Some(&Fate::NotApplied),
-                    "batch {number} was refused"
-                );
-            }
-        }
-        for (number, fate) in &self.fates {
-            if let Fate::Applied(receipt) = fate {
-                let index = receipt.index.get();
-                let found = log.get(&index).map(|entry| (entry.3, entry.0, entry.2));
-                let here = found.is_some_and(|(offset, kind, is)| {
-                    offset == receipt.offset && (kind != EntryKind::Data || is == *number)
-                });
-                assert!(
-                    index < first || here,
-                    "acknowledged batch {number} is not at {index}"
-                );
-            }
-        }
-    }
-
-    fn log(&self, id: u64) -> BTreeMap<u64, (EntryKind, Vec<u8>, u64, Offset)> {
-        let life = self.nodes[&id].life.as_ref().unwrap();
-        let mut out = BTreeMap::new();
-        let (mut next, last) = (life.reader.first_index(), life.reader.last_index());
-        while next <= last {
-            for entry in life.reader.entries(next, last.next(), 1 << 20).unwrap() {
-                next = entry.index.next();
-                let batch = &entry.batch;
-                let number = batch.base_sequence().get();
-                let value = (
-                    entry.kind,
-                    batch.bytes().to_vec(),
-                    number,
-                    batch.base_offset(),
-                );
-                out.insert(entry.index.get(), value);
-            }
-        }
-        out
-    }
-
     /// Rounds without faults until one leads.
     pub(super) fn elect(&mut self) -> u64 {
         for _ in 0..80 {
@@ -816,35 +511,6 @@ impl Sim {
     /// The number of the last batch.
     pub(super) const fn number(&self) -> u64 {
         self.numbers
-    }
-
-    /// Nothing passes between two members any more, until it is said again.
-    pub(super) fn cut(&mut self, one: u64, other: u64) {
-        let between = |from: u64, to: u64| (from, to) == (one, other) || (from, to) == (other, one);
-        self.lanes.retain(|(from, to, _), _| !between(*from, *to));
-    }
-
-    /// A step towards `id` only: its disk does nothing, and what it says is heard late.
-    pub(super) fn towards(&mut self, id: u64) {
-        for other in self.ids() {
-            if other != id {
-                self.tick(other);
-                self.work_all(other);
-            }
-        }
-        for lane in [Lane::Urgent, Lane::Append] {
-            for other in self.ids() {
-                self.deliver((other, id, lane));
-                self.deliver((id, other, lane));
-            }
-        }
-    }
-
-    /// As `round`, but transfers stay under way.
-    pub(super) fn round_without_installs(&mut self) {
-        let kept = std::mem::take(&mut self.installs);
-        self.round();
-        self.installs = kept;
     }
 }
 
