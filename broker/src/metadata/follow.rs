@@ -21,6 +21,7 @@ use crate::metadata::handle::propose;
 use crate::metadata::machine::MetadataMachine;
 use crate::metadata::machine::Proposal;
 use crate::metadata::machine::View;
+use crate::metadata::together::together;
 use crate::partition::DeletedReplica;
 use crate::partition::Partition;
 use crate::partition::PartitionSpec;
@@ -29,6 +30,8 @@ use crate::replication::Group;
 
 /// What failed is tried again after this time.
 const RETRY_INTERVAL: Duration = Duration::from_secs(10);
+/// Replicas opened at the same time.
+const OPENED_AT_ONCE: usize = 16;
 /// Entries of group 0 that are kept behind its newest.
 const ENTRIES_KEPT: u64 = 10_000;
 
@@ -108,7 +111,7 @@ impl Follower {
         });
         Wanted {
             epoch: state.topology.epoch(),
-            specs: state.topology.specs_of(self.broker),
+            specs: state.topology.specs_of(self.broker, &self.open),
             deleted: deleted.collect(),
         }
     }
@@ -140,26 +143,34 @@ impl Follower {
         }
     }
 
-    async fn open(&mut self, specs: Vec<PartitionSpec>) {
-        for spec in specs {
-            let (group, made) = (spec.group, spec.made);
-            if self.open.contains(&group) {
-                continue;
-            }
-            match self.registry.open(spec).await {
-                Ok(partition) => {
-                    self.open.insert(group);
-                    self.failed.remove(&group);
-                    if made {
-                        self.registry.publish(partition);
-                    } else {
-                        self.unreported.push(partition);
-                    }
+    async fn open(&mut self, mut specs: Vec<PartitionSpec>) {
+        while !specs.is_empty() {
+            let later = specs.split_off(specs.len().min(OPENED_AT_ONCE));
+            let now = std::mem::replace(&mut specs, later);
+            let registry = self.registry.clone();
+            let opening = now.into_iter().map(|spec| async {
+                let (group, made) = (spec.group, spec.made);
+                (group, made, registry.open(spec).await)
+            });
+            for (group, made, opened) in together(opening).await {
+                match opened {
+                    Ok(partition) => self.opened(partition, made),
+                    Err(error) => self.note_failure(group, error.to_string()),
                 }
-                Err(error) => self.note_failure(group, error.to_string()),
             }
         }
         self.report_made().await;
+    }
+
+    fn opened(&mut self, partition: Partition, made: bool) {
+        let group = partition.spec().group;
+        self.open.insert(group);
+        self.failed.remove(&group);
+        if made {
+            self.registry.publish(partition);
+        } else {
+            self.unreported.push(partition);
+        }
     }
 
     /// Publishes new partitions once it is on record that they were made.

@@ -406,7 +406,7 @@ impl Metadata {
         Ok(())
     }
 
-    async fn change(&self, command: &Command) -> Result<Effect, MetadataError> {
+    pub(super) async fn change(&self, command: &Command) -> Result<Effect, MetadataError> {
         propose(&self.shared.group, command).await
     }
 

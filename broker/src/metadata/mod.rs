@@ -13,6 +13,7 @@ mod handle;
 mod machine;
 mod producers;
 mod state;
+mod together;
 mod topology;
 mod validate;
 

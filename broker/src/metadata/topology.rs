@@ -3,6 +3,7 @@
 //! Immutable once published; who leads a partition is not in it.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use quorate_protocol::BrokerId;
@@ -136,10 +137,16 @@ impl Topology {
             .count()
     }
 
-    /// The partitions a broker is to hold.
-    pub(super) fn specs_of(&self, broker: BrokerId) -> Vec<PartitionSpec> {
+    /// The partitions a broker is to hold, but for those it has open.
+    pub(super) fn specs_of(
+        &self,
+        broker: BrokerId,
+        open: &BTreeSet<GroupId>,
+    ) -> Vec<PartitionSpec> {
         let topics = self.topics.values();
-        topics.flat_map(|topic| topic.specs_of(broker)).collect()
+        topics
+            .flat_map(|topic| topic.specs_of(broker, open))
+            .collect()
     }
 }
 
@@ -152,9 +159,14 @@ impl Topic {
             .map_or(0, |first| first.replicas.len())
     }
 
-    fn specs_of(&self, broker: BrokerId) -> impl Iterator<Item = PartitionSpec> {
+    fn specs_of(
+        &self,
+        broker: BrokerId,
+        open: &BTreeSet<GroupId>,
+    ) -> impl Iterator<Item = PartitionSpec> {
         (0u32..)
             .zip(&self.partitions)
+            .filter(|(_, assignment)| !open.contains(&assignment.group))
             .filter_map(move |(number, assignment)| {
                 let own = assignment
                     .replicas

@@ -20,6 +20,7 @@ use quorate_storage::Storage;
 use crate::auth::PrincipalKey;
 use crate::clock::Clock;
 use crate::metadata::StartError;
+use crate::metadata::command::Command;
 use crate::metadata::describe;
 use crate::metadata::tests::world::Node;
 use crate::metadata::tests::world::World;
@@ -171,6 +172,47 @@ fn a_topic_made_again_has_another_identity_and_no_records() {
         node.shutdown().await;
         let node = world.restart().await;
         assert_eq!(node.metadata.topology().topics().count(), 1);
+        node.shutdown().await;
+    });
+}
+
+#[test]
+fn an_interrupted_deletion_is_finished_at_the_next_start() {
+    run(async {
+        let (storage, world) = memory();
+        let node = world.start().await;
+        let topic = node.create("orders", 1).await.id;
+        let spec = node.partition(topic, 0).spec().clone();
+        let folder = group_dir(&world.root, spec.group, spec.tag);
+        node.stop_following();
+        node.metadata
+            .change(&Command::Delete { name: spec.name })
+            .await
+            .unwrap();
+        assert!(storage.exists(&folder).unwrap());
+        node.kill();
+        let node = world.restart().await;
+        assert!(!storage.exists(&folder).unwrap());
+        assert!(node.registry.get(topic, PartitionId::new(0)).is_none());
+        node.shutdown().await;
+    });
+}
+
+#[test]
+fn a_topic_may_have_many_partitions() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let world = World::new(Arc::new(DiskStorage::new()), dir.path());
+        let node = world.start().await;
+        let topic = node.create("wide", 16).await.id;
+        for number in 0..16 {
+            let partition = node.partition(topic, number);
+            let batch = draft(topic, 0, &values(0..1), false);
+            assert_eq!(
+                publish(&partition, batch).await.unwrap().base_offset,
+                Some(Offset::ZERO)
+            );
+        }
         node.shutdown().await;
     });
 }

@@ -216,6 +216,11 @@ impl Node {
         self.tracker.wait().await;
     }
 
+    /// Ends what follows the topology: what is decided from here on is not carried out.
+    pub(super) fn stop_following(&self) {
+        self.stop.cancel();
+    }
+
     /// Ends the tasks; nothing more is written, and nothing is closed in order.
     pub(super) fn kill(self) {
         self.stop.cancel();
