@@ -44,6 +44,8 @@ const PRODUCE_PRIORITY: i32 = 6;
 const SUBSCRIBE_PRIORITY: i32 = 4;
 const ADMIN_PRIORITY: i32 = 3;
 const READ_PRIORITY: i32 = 2;
+/// How much of a client's text is logged.
+const LOGGED_CHARACTERS_MAX: usize = 256;
 /// How long the last word to a client may take.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -135,7 +137,10 @@ impl Session {
     fn close(&self, end: End) {
         let session = self.established.id;
         match end {
-            End::Lost(lost) => tracing::info!(%session, reason = %lost, "client disconnected"),
+            End::Lost(lost) => {
+                let reason = printable(&lost.to_string());
+                tracing::info!(%session, reason, "client disconnected");
+            }
             End::Left => {
                 self.connection.close(ErrorCode::OK, "");
                 let reason = "it closed its control stream";
@@ -341,6 +346,11 @@ impl Session {
         let detail = format!("producer {producer} was not given to this principal");
         Err(Refusal::new(ErrorCode::AUTHORIZATION_FAILED, detail))
     }
+}
+
+/// Text that may come from a client, fit for the log.
+pub(super) fn printable(text: &str) -> String {
+    text.escape_debug().take(LOGGED_CHARACTERS_MAX).collect()
 }
 
 /// Ends the connection when one of its tasks panics.

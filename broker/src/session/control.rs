@@ -5,10 +5,12 @@
 
 use std::sync::Arc;
 
+use quorate_protocol::Body;
 use quorate_protocol::ErrorCode;
 use quorate_protocol::GoAway;
 use quorate_protocol::Kind;
 use quorate_protocol::Message;
+use quorate_protocol::MetadataRequest;
 use quorate_protocol::Op;
 use quorate_protocol::Ping;
 use quorate_protocol::Pong;
@@ -25,6 +27,7 @@ use crate::session::stream::Refusal;
 use crate::session::stream::Stop;
 use crate::session::stream::Stream;
 use crate::session::topology;
+use crate::session::topology::Interest;
 use crate::transport::Frame;
 
 /// Requests of one connection that are being answered.
@@ -39,6 +42,7 @@ pub(super) struct Control {
     reply: mpsc::Sender<Reply>,
     go_away: watch::Receiver<Option<GoAway>>,
     topology: watch::Receiver<Arc<Topology>>,
+    interest: Interest,
     /// What the client has seen, once it has asked for the topology.
     seen: Option<Arc<Topology>>,
 }
@@ -65,6 +69,7 @@ impl Control {
             reply,
             go_away,
             topology,
+            interest: Interest::none(),
             seen: None,
         }
     }
@@ -132,9 +137,8 @@ impl Control {
                 .send(&requests::reply(request.correlation, Err(refusal)))
                 .await;
         }
-        if request.op == Op::METADATA && self.seen.is_none() {
-            // The reply is made from this snapshot or a later one: nothing is missed in between.
-            self.seen = Some(self.topology.borrow_and_update().clone());
+        if request.op == Op::METADATA {
+            self.note_interest(&request);
         }
         self.running += 1;
         let (session, reply) = (Arc::clone(&self.session), self.reply.clone());
@@ -146,13 +150,25 @@ impl Control {
         Ok(())
     }
 
+    /// From now on the client hears of changes to what it asks for.
+    fn note_interest(&mut self, request: &Request) {
+        let Ok(wanted) = MetadataRequest::from_bytes(request.body.as_bytes()) else {
+            return;
+        };
+        self.interest.add(&wanted);
+        // The reply is made from this snapshot or a later one: nothing is missed in between.
+        let topology = &mut self.topology;
+        self.seen
+            .get_or_insert_with(|| Arc::clone(&topology.borrow_and_update()));
+    }
+
     async fn send_topology(&mut self) -> Result<(), Stop> {
-        let now = self.topology.borrow_and_update().clone();
-        let seen = self
-            .seen
-            .replace(Arc::clone(&now))
-            .unwrap_or_else(|| Arc::clone(&now));
-        for update in topology::updates(self.session.service().partitions(), &seen, &now) {
+        let now = Arc::clone(&self.topology.borrow_and_update());
+        let Some(seen) = self.seen.replace(Arc::clone(&now)) else {
+            return Ok(());
+        };
+        let registry = self.session.service().partitions();
+        for update in topology::updates(&self.interest, registry, &seen, &now) {
             self.stream.send(&update).await?;
         }
         Ok(())

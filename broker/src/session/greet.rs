@@ -15,6 +15,7 @@ use quorate_protocol::Text;
 use crate::metadata;
 use crate::session::connection::Established;
 use crate::session::connection::Session;
+use crate::session::connection::printable;
 use crate::session::hello;
 use crate::session::hello::Agreed;
 use crate::session::hello::Own;
@@ -118,8 +119,8 @@ async fn welcome(
         session = %id,
         principal = %connection.principal(),
         remote = %connection.remote(),
-        client = %hello.client_name.as_str().escape_debug(),
-        sdk = %hello.sdk.as_str().escape_debug(),
+        client = printable(hello.client_name.as_str()),
+        sdk = printable(hello.sdk.as_str()),
         "client connected"
     );
     let batch_bytes_max = agreed.batch_bytes_max;

@@ -1,8 +1,14 @@
-//! What changed between two snapshots of the topology, as a client is told.
+//! What a client is told of topics that changed between two snapshots.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use quorate_protocol::Bounded;
+use quorate_protocol::MetadataRequest;
+use quorate_protocol::TopicId;
 use quorate_protocol::TopologyUpdate;
 
+use crate::metadata::Topic;
 use crate::metadata::Topology;
 use crate::metadata::describe::topic_info;
 use crate::partition::Registry;
@@ -11,24 +17,101 @@ use crate::partition::Registry;
 const TOPICS_PER_UPDATE: usize = 16;
 /// Deleted topics in one update.
 const DELETED_PER_UPDATE: usize = 1024;
+/// A client that names more topics than this hears of all.
+const NAMES_MAX: usize = 4096;
+
+/// The topics a client hears of: those it has asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Interest {
+    /// These, whether they exist or not.
+    Named(BTreeSet<String>),
+    /// Every topic.
+    All,
+}
+
+impl Interest {
+    /// No topic.
+    pub(super) const fn none() -> Self {
+        Self::Named(BTreeSet::new())
+    }
+
+    /// Adds what a request asks for.
+    pub(super) fn add(&mut self, request: &MetadataRequest) {
+        let Self::Named(names) = self else {
+            return;
+        };
+        names.extend(request.topics.iter().map(|name| name.as_str().to_owned()));
+        if request.topics.is_empty() || names.len() > NAMES_MAX {
+            *self = Self::All;
+        }
+    }
+
+    fn covers(&self, topic: &Topic) -> bool {
+        match self {
+            Self::Named(names) => names.contains(topic.name.as_str()),
+            Self::All => true,
+        }
+    }
+}
 
 /// Leads a client that has seen `seen` to `now`, in as many frames as needed.
-pub(super) fn updates(registry: &Registry, seen: &Topology, now: &Topology) -> Vec<TopologyUpdate> {
-    let epoch = now.epoch();
-    let (changed, gone) = now.changes_since(seen);
+pub(super) fn updates(
+    interest: &Interest,
+    registry: &Registry,
+    seen: &Topology,
+    now: &Topology,
+) -> Vec<TopologyUpdate> {
+    let (mut changed, mut gone) = now.changes_since(seen);
+    changed.retain(|topic| interest.covers(topic));
+    gone.retain(|id| seen.topic(*id).is_some_and(|topic| interest.covers(topic)));
+    let update = |topics: &[Arc<Topic>], deleted: &[TopicId]| TopologyUpdate {
+        epoch: now.epoch(),
+        topics: Bounded::clipped(topics.iter().map(|topic| topic_info(topic, registry))),
+        deleted: Bounded::clipped(deleted.iter().copied()),
+    };
     let changes = changed
         .chunks(TOPICS_PER_UPDATE)
-        .map(|topics| TopologyUpdate {
-            epoch,
-            topics: Bounded::clipped(topics.iter().map(|topic| topic_info(topic, registry))),
-            deleted: Bounded::empty(),
-        });
+        .map(|topics| update(topics, &[]));
     let deletions = gone
         .chunks(DELETED_PER_UPDATE)
-        .map(|topics| TopologyUpdate {
-            epoch,
-            topics: Bounded::empty(),
-            deleted: Bounded::clipped(topics.iter().copied()),
-        });
+        .map(|topics| update(&[], topics));
     changes.chain(deletions).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_protocol::Text;
+
+    use super::*;
+
+    fn asking(names: &[String]) -> MetadataRequest {
+        let topics = Bounded::clipped(names.iter().map(|name| Text::clipped(name)));
+        MetadataRequest {
+            topics,
+            create: false,
+        }
+    }
+
+    #[test]
+    fn interest_grows_with_each_request_and_ends_at_everything() {
+        let mut interest = Interest::none();
+        interest.add(&asking(&["a".to_owned()]));
+        interest.add(&asking(&["b".to_owned()]));
+        let both = BTreeSet::from(["a".to_owned(), "b".to_owned()]);
+        assert_eq!(interest, Interest::Named(both));
+        interest.add(&asking(&[]));
+        assert_eq!(interest, Interest::All);
+        interest.add(&asking(&["c".to_owned()]));
+        assert_eq!(interest, Interest::All);
+    }
+
+    #[test]
+    fn very_many_names_are_all_names() {
+        let mut interest = Interest::none();
+        for page in 0..5 {
+            let names: Vec<_> = (0..1024).map(|at| format!("{page}-{at}")).collect();
+            interest.add(&asking(&names));
+        }
+        assert_eq!(interest, Interest::All);
+    }
 }

@@ -19,7 +19,8 @@ fn production_lines(text: &str) -> usize {
 
 fn is_a_drawer(path: &str) -> bool {
     path.trim_end_matches(".rs").split('/').any(|part| {
-        DRAWERS.contains(&part) || part.ends_with(|c: char| c.is_ascii_digit()) && !NUMBERED.contains(&part)
+        DRAWERS.contains(&part)
+            || part.ends_with(|c: char| c.is_ascii_digit()) && !NUMBERED.contains(&part)
     })
 }
 

@@ -27,6 +27,8 @@ use quorate_protocol::Kind;
 use quorate_protocol::Limits;
 use quorate_protocol::Message;
 use quorate_protocol::MessageId;
+use quorate_protocol::MetadataReply;
+use quorate_protocol::MetadataRequest;
 use quorate_protocol::Op;
 use quorate_protocol::PartitionId;
 use quorate_protocol::ProduceParams;
@@ -255,6 +257,17 @@ impl Client {
         let reply = self.request(op, body).await;
         assert_eq!(reply.code, ErrorCode::OK, "{}", reply.detail);
         R::from_bytes(reply.body.as_bytes()).unwrap()
+    }
+
+    /// The id of a topic that exists.
+    pub(crate) async fn topic_id(&mut self, name: &str) -> TopicId {
+        let topics = Bounded::clipped([Text::clipped(name)]);
+        let wanted = MetadataRequest {
+            topics,
+            create: false,
+        };
+        let reply: MetadataReply = self.ask(Op::METADATA, &wanted).await;
+        reply.topics[0].id
     }
 
     pub(crate) async fn create_topic(&mut self, name: &str) -> TopicId {

@@ -10,6 +10,7 @@
 mod admin;
 mod client;
 mod credit;
+mod faults;
 mod greeting;
 mod lifecycle;
 mod produce;

@@ -147,7 +147,7 @@ async fn an_unmet_expectation_is_not_applied() {
     producer
         .pipe
         .send
-        .write_all(&header.frame_prefix(batch.len() as u32))
+        .write_all(&header.frame_prefix(u32::try_from(batch.len()).unwrap()))
         .await
         .unwrap();
     producer.pipe.send.write_all(&batch).await.unwrap();

@@ -6,32 +6,18 @@ use std::time::Duration;
 
 use quorate_broker::InitMode;
 use quorate_protocol::AckLevel;
-use quorate_protocol::Bounded;
 use quorate_protocol::Credit;
 use quorate_protocol::ErrorCode;
-use quorate_protocol::MetadataReply;
-use quorate_protocol::MetadataRequest;
-use quorate_protocol::Op;
 use quorate_protocol::ProducerGranted;
 use quorate_protocol::SlowPolicy;
 use quorate_protocol::Start;
 use quorate_protocol::StreamType;
 use quorate_protocol::SubscribeParams;
-use quorate_protocol::TopicId;
 
 use crate::world::Site;
 use crate::world::broker_and_client;
 use crate::world::runtime;
 use crate::world::within;
-
-async fn topic_id(client: &mut crate::client::Client) -> TopicId {
-    let wanted = MetadataRequest {
-        topics: Bounded::empty(),
-        create: false,
-    };
-    let reply: MetadataReply = client.ask(Op::METADATA, &wanted).await;
-    reply.topics[0].id
-}
 
 /// Publishes in a broker that is then killed.
 fn publish_and_kill(site: &Site, values: &[&str]) -> ProducerGranted {
@@ -54,7 +40,7 @@ fn what_was_acked_survives_a_kill() {
     runtime().block_on(async {
         let broker = site.try_start(InitMode::Open).await.unwrap();
         let mut client = site.client(broker.client_address()).await;
-        let topic = topic_id(&mut client).await;
+        let topic = client.topic_id("orders").await;
         let mut subscriber = client.subscribe(topic, Start::Earliest, 1 << 20).await;
         let records = subscriber.take(3).await;
         let values: Vec<_> = records.iter().map(|(_, value)| value.as_str()).collect();
@@ -87,7 +73,7 @@ fn a_drained_broker_starts_again_with_everything() {
     runtime().block_on(async {
         let broker = site.try_start(InitMode::Open).await.unwrap();
         let mut client = site.client(broker.client_address()).await;
-        let topic = topic_id(&mut client).await;
+        let topic = client.topic_id("orders").await;
         let mut subscriber = client.subscribe(topic, Start::Earliest, 1 << 20).await;
         assert_eq!(subscriber.take(1).await, [(0, "a".to_owned())]);
     });
@@ -138,31 +124,16 @@ fn a_damaged_segment_closes_its_partition_and_nothing_else() {
     runtime().block_on(async {
         let broker = site.try_start(InitMode::Open).await.unwrap();
         let mut client = site.client(broker.client_address()).await;
-        let wanted = MetadataRequest {
-            topics: Bounded::empty(),
-            create: false,
-        };
-        let reply: MetadataReply = client.ask(Op::METADATA, &wanted).await;
-        let id = |name: &str| {
-            reply
-                .topics
-                .iter()
-                .find(|topic| topic.name.as_str() == name)
-                .unwrap()
-                .id
-        };
-        let mut subscriber = client
-            .subscribe(id("healthy"), Start::Earliest, 1 << 20)
-            .await;
+        let healthy = client.topic_id("healthy").await;
+        let mut subscriber = client.subscribe(healthy, Start::Earliest, 1 << 20).await;
         assert_eq!(subscriber.take(1).await, [(0, "fine".to_owned())]);
+        let damaged = client.topic_id("damaged").await;
         let params = SubscribeParams {
             start: Start::Earliest.into(),
             slow: SlowPolicy::PAUSE,
             credit: Credit::new(1 << 20),
         };
-        let mut pipe = client
-            .open(StreamType::SUBSCRIBE, id("damaged"), &params)
-            .await;
+        let mut pipe = client.open(StreamType::SUBSCRIBE, damaged, &params).await;
         let frame = pipe.next().await;
         let refused = match frame.kind() {
             quorate_protocol::Kind::STREAM_REJECT => {

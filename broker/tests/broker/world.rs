@@ -121,6 +121,15 @@ impl Site {
         self.try_start(InitMode::Init).await.unwrap()
     }
 
+    /// How long from now an administrator's certificate is valid.
+    pub(crate) fn admin_lifetime(&self) -> Duration {
+        self.certificates
+            .admin
+            .not_after
+            .duration_since(now())
+            .unwrap()
+    }
+
     /// CA, certificate and key of an administrator.
     pub(crate) fn admin_files(&self) -> (PathBuf, PathBuf, PathBuf) {
         let admin = &self.certificates.admin;

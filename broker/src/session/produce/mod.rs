@@ -29,6 +29,7 @@ use quorate_protocol::StreamOpen;
 use quorate_protocol::Text;
 
 use crate::auth::Operation;
+use crate::partition::AppendError;
 use crate::partition::Partition;
 use crate::partition::PartitionStatus;
 use crate::session::connection::Session;
@@ -239,73 +240,69 @@ impl Producing<'_> {
             return Err(Stop::fault(ErrorCode::CREDIT_EXCEEDED, detail));
         }
         if self.phase == Phase::Discarding {
-            self.account.discard(bytes);
-            return if self.account.owes_credit() {
-                self.send_acks().await
-            } else {
-                Ok(())
-            };
+            return self.discard(bytes).await;
         }
         let header = PublishHeader::parse(&body)?;
-        let deadline = self
-            .session
-            .monotonic()
-            .saturating_add(limited(header.deadline_ms));
-        self.alarm.arm(self.session.monotonic(), deadline);
-        let batch = DraftBatch::parse(body.split_off(PUBLISH_HEADER_LEN));
-        let terms = |span| Terms {
+        let batch = body.split_off(PUBLISH_HEADER_LEN);
+        self.enter(&header, batch, bytes);
+        Ok(())
+    }
+
+    async fn discard(&mut self, bytes: u64) -> Result<(), Stop> {
+        self.account.discard(bytes);
+        if self.account.owes_credit() {
+            self.send_acks().await?;
+        }
+        Ok(())
+    }
+
+    /// Sends a batch on its way to the partition. From here its bytes are not copied again.
+    fn enter(&mut self, header: &PublishHeader, batch: BytesMut, bytes: u64) {
+        let now = self.session.monotonic();
+        let deadline = now.saturating_add(limited(header.deadline_ms));
+        self.alarm.arm(now, deadline);
+        let draft = self.check(header.level, batch);
+        let span = draft.as_ref().map_or_else(
+            |_| Span {
+                base: self.next,
+                count: 0,
+            },
+            |draft| Span {
+                base: draft.base_sequence(),
+                count: draft.record_count(),
+            },
+        );
+        let terms = Terms {
             span,
             level: header.level,
             bytes,
             deadline,
         };
-        match batch.map_err(|error| failed(error.code(), &error.to_string())) {
-            Ok(_) if self.session.service().refuses_publishing() => {
-                let error = failed(ErrorCode::DISK_FULL, "the broker's disk is full");
-                self.account.in_flight.fail(
-                    terms(Span {
-                        base: self.next,
-                        count: 0,
-                    }),
-                    error,
-                );
+        self.next = span.end();
+        match draft {
+            Ok(draft) => {
+                let (partition, expect) = (self.partition.clone(), header.expect_offset);
+                let append = async move { partition.append(draft, expect).await };
+                self.account.in_flight.enter(terms, Box::pin(append));
             }
-            Ok(draft) if self.is_own(&draft) && header.level <= AckLevel::QUORUM => {
-                let span = Span {
-                    base: draft.base_sequence(),
-                    count: draft.record_count(),
-                };
-                self.next = span.end();
-                let partition = self.partition.clone();
-                let append = async move { partition.append(draft, header.expect_offset).await };
-                self.account.in_flight.enter(terms(span), Box::pin(append));
-            }
-            Ok(_) => {
-                let detail = "the batch's producer or ack level is not the stream's";
-                let error = failed(ErrorCode::INVALID_ARGUMENT, detail);
-                self.account.in_flight.fail(
-                    terms(Span {
-                        base: self.next,
-                        count: 0,
-                    }),
-                    error,
-                );
-            }
-            Err(error) => {
-                self.account.in_flight.fail(
-                    terms(Span {
-                        base: self.next,
-                        count: 0,
-                    }),
-                    error,
-                );
-            }
+            Err(error) => self.account.in_flight.fail(terms, error),
         }
-        Ok(())
     }
 
-    fn is_own(&self, draft: &DraftBatch) -> bool {
-        draft.producer_id() == self.params.producer && draft.producer_epoch() == self.params.epoch
+    /// What can be said about a batch without its partition.
+    fn check(&self, level: AckLevel, batch: BytesMut) -> Result<DraftBatch, AppendError> {
+        let draft =
+            DraftBatch::parse(batch).map_err(|error| failed(error.code(), &error.to_string()))?;
+        let params = &self.params;
+        let own = draft.producer_id() == params.producer && draft.producer_epoch() == params.epoch;
+        if !own || level > AckLevel::QUORUM {
+            let detail = "the batch's producer or ack level is not one of this stream";
+            return Err(failed(ErrorCode::INVALID_ARGUMENT, detail));
+        }
+        if self.session.service().refuses_publishing() {
+            return Err(failed(ErrorCode::DISK_FULL, "the broker's disk is full"));
+        }
+        Ok(draft)
     }
 
     async fn handle_overdue(&mut self) -> Result<(), Stop> {
