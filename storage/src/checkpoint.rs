@@ -17,6 +17,7 @@ const VERSION: u16 = 1;
 const FIXED_LEN: usize = 80;
 /// Longest file read back; what writes states bounds them far below.
 const FILE_BYTES_MAX: u64 = 64 << 20;
+const CONTENT_BYTES_MAX: u64 = FILE_BYTES_MAX - 4096;
 
 /// The state after one entry.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -89,8 +90,20 @@ impl CheckpointStore {
     /// Writes a checkpoint; durable when this returns.
     ///
     /// # Errors
-    /// `NoSpace` leaves what was there; `Fatal` means the volume cannot be trusted any more.
+    /// `NoSpace` leaves what was there, `Invalid` too: the checkpoint is too long to be read back;
+    /// `Fatal` means the volume cannot be trusted any more.
     pub fn write(&self, checkpoint: &Checkpoint) -> Result<(), WriteError> {
+        let len = checkpoint
+            .membership
+            .len()
+            .saturating_add(checkpoint.state.len());
+        if len as u64 > CONTENT_BYTES_MAX {
+            let why = "its checkpoint is longer than the format allows";
+            return Err(WriteError::Invalid {
+                index: checkpoint.index,
+                why,
+            });
+        }
         Ok(self.write_file(checkpoint)?)
     }
 

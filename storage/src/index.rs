@@ -9,7 +9,8 @@ use crate::layout::{FieldReader, FieldWriter, checked, in_memory};
 use crate::segment::Cursor;
 
 const MAGIC: &[u8; 8] = b"QRTINDX\x01";
-const STRIDE: u64 = 4096;
+/// Frames this far apart are indexed; between two entries stands one frame more at most.
+pub(crate) const STRIDE: u64 = 4096;
 const ENTRY_LEN: usize = 32;
 const HEAD_LEN: usize = 32;
 

@@ -12,12 +12,10 @@ use super::segment_state::Segment;
 use super::shared::State;
 use crate::entry::{Entry, EntryKind};
 use crate::file::File;
-use crate::index::IndexEntry;
+use crate::index::{IndexEntry, STRIDE};
 use crate::layout::in_memory;
 use crate::segment::{BatchSummary, Cursor, FRAME_LEN, Frame};
 
-/// Index entries are at most this far apart, plus one frame.
-const STRIDE: u64 = 4096;
 /// Most bytes one read takes, a single longer batch apart.
 const READ_BYTES_MAX: u64 = 16 << 20;
 
