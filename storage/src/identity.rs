@@ -2,6 +2,7 @@
 //!
 //! Nothing here is ever guessed or made anew: what cannot be read stops the broker, with file and remedy.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,13 +11,14 @@ use quorate_protocol::{BrokerId, GroupId, GroupTag, ReplicaId};
 use serde_json::{Map, Value, json};
 
 use crate::file::{Access, Fault, Storage, create_dir_durably, replace};
-use crate::layout::in_memory;
+use crate::layout::{Crc, in_memory};
 use crate::log::{LogIdentity, OpenError, holds_entries};
 
 const FORMAT: u64 = 1;
 const LOCK_FILE: &str = "lock";
 const STORAGE_FILE: &str = "storage.json";
 const REPLICA_FILE: &str = "replica.json";
+const CHECKSUM: &str = "crc32c";
 const FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// What `storage.json` says.
@@ -241,7 +243,7 @@ fn take_lock(storage: &dyn Storage, root: &Path) -> Result<Box<dyn Send + Sync>,
 
 impl StorageIdentity {
     fn encode(&self) -> Vec<u8> {
-        text(&json!({
+        text(json!({
             "format": FORMAT,
             "storage_id": format!("{:032x}", self.storage_id),
             "broker": self.broker.get(),
@@ -278,7 +280,7 @@ pub(crate) fn write_replica(
     dir: &Path,
     identity: LogIdentity,
 ) -> Result<(), Fault> {
-    let bytes = text(&json!({
+    let bytes = text(json!({
         "format": FORMAT,
         "group": identity.group.get(),
         "tag": identity.tag.get(),
@@ -316,21 +318,41 @@ fn decode_replica(bytes: &[u8]) -> Result<LogIdentity, &'static str> {
     })
 }
 
-fn text(value: &Value) -> Vec<u8> {
-    let mut bytes = format!("{value:#}").into_bytes();
+/// The file's text: the fields and, as the last thing seen by a reader, their checksum.
+fn text(value: Value) -> Vec<u8> {
+    let Value::Object(mut fields) = value else {
+        return Vec::new();
+    };
+    let crc = checksum(&fields);
+    fields.insert(CHECKSUM.into(), crc.into());
+    let mut bytes = format!("{:#}", Value::Object(fields)).into_bytes();
     bytes.push(b'\n');
     bytes
 }
 
 fn fields(bytes: &[u8]) -> Result<Map<String, Value>, &'static str> {
     let value: Value = serde_json::from_slice(bytes).map_err(|_| "it is not valid JSON")?;
-    let Value::Object(fields) = value else {
+    let Value::Object(mut fields) = value else {
         return Err("it is not a JSON object");
     };
-    match number(&fields, "format") {
-        Some(FORMAT) => Ok(fields),
-        _ => Err("its format is not known to this release"),
+    if number(&fields, "format") != Some(FORMAT) {
+        return Err("its format is not known to this release");
     }
+    let stored = fields.remove(CHECKSUM).and_then(|crc| crc.as_u64());
+    if stored != Some(u64::from(checksum(&fields))) {
+        return Err("it fails its checksum");
+    }
+    Ok(fields)
+}
+
+/// CRC32C of `name=value` lines in the order of names: white space in the file does not matter.
+fn checksum(fields: &Map<String, Value>) -> u32 {
+    let ordered: BTreeMap<&String, &Value> = fields.iter().collect();
+    let mut crc = Crc::new();
+    for (name, value) in ordered {
+        crc.update(format!("{name}={value}\n").as_bytes());
+    }
+    crc.value()
 }
 
 fn number(fields: &Map<String, Value>, name: &str) -> Option<u64> {

@@ -360,6 +360,25 @@ fn a_log_that_ends_before_its_checkpoint_is_damage() {
 }
 
 #[test]
+fn an_identity_with_any_byte_changed_is_refused() {
+    let (memory, storage) = memory();
+    drop(create(&storage, 8_000));
+    let path = dir().join("replica.json");
+    let bytes = memory.contents(&path).unwrap();
+    for at in 0..bytes.len() {
+        for flip in [1, 2, 4, 0x20] {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= flip;
+            memory.plant(&path, &flipped);
+            match try_open(&storage, 8_000) {
+                Ok(opened) => assert_eq!(opened.recovery.identity, IDENTITY, "byte {at}"),
+                Err(error) => assert!(matches!(error, OpenError::Damaged { .. }), "byte {at}"),
+            }
+        }
+    }
+}
+
+#[test]
 fn a_lost_identity_is_never_made_anew() {
     let (_, storage) = memory();
     let mut opened = create(&storage, 8_000);
@@ -375,4 +394,46 @@ fn a_lost_identity_is_never_made_anew() {
         again,
         Err(quorate_storage::CreateError::Occupied { .. })
     ));
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(300))]
+    #[test]
+    fn no_damage_makes_a_log_panic_or_answer_wrongly(
+        wounds in proptest::collection::vec(
+            (proptest::prelude::any::<u16>(), proptest::prelude::any::<u32>(), 1_u8.., 0_u8..8),
+            1..5,
+        ),
+    ) {
+        let (memory, storage) = memory();
+        let mut opened = create(&storage, 8_000);
+        let written = entries(14, 700);
+        opened.writer.write(&written[..12], true).unwrap();
+        opened.writer.write(&written[12..], true).unwrap();
+        drop(opened);
+        let names = names(&storage);
+        for (which, place, flip, kind) in wounds {
+            let path = dir().join(&names[usize::from(which) % names.len()]);
+            let mut bytes = memory.contents(&path).unwrap();
+            let at = place as usize % bytes.len().max(1);
+            match kind {
+                0 => bytes.truncate(at),
+                1 => bytes.extend(std::iter::repeat_n(flip, at)),
+                2 => bytes[at..].fill(0),
+                _ => bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= flip),
+            }
+            memory.plant(&path, &bytes);
+        }
+        let Ok(mut opened) = try_open(&storage, 8_000) else { return Ok(()) };
+        let (first, last) = (opened.reader.first_index(), opened.reader.last_index());
+        if first <= last {
+            if let Ok(found) = opened.reader.entries(first, last.next(), usize::MAX) {
+                assert!(same(&found, &written[..found.len()]));
+            }
+            opened.reader.read(offset(0), offset(99), 9_000, quorate_storage::ReadMode::NoWait).ok();
+            opened.reader.offset_at_time(1_050).ok();
+        }
+        let next = written.get(last.get() as usize - 1..).unwrap_or_default();
+        opened.writer.write(next, true).unwrap();
+    }
 }
