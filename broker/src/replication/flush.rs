@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use quorate_protocol::{GroupId, LogIndex, ReplicaId};
@@ -77,6 +78,8 @@ pub(super) struct Disk<M: StateMachine> {
     desks: Mutex<BTreeMap<GroupId, Arc<Desk>>>,
     poison: watch::Sender<Option<Poison>>,
     batch_bytes_max: usize,
+    /// Something waits for room.
+    waiting: AtomicBool,
 }
 
 impl<M: StateMachine> Disk<M> {
@@ -96,6 +99,7 @@ impl<M: StateMachine> Disk<M> {
             desks,
             poison,
             batch_bytes_max,
+            waiting: AtomicBool::new(false),
         })
     }
 
@@ -193,6 +197,8 @@ impl<M: StateMachine> Disk<M> {
 
     /// Tries again what waited for room.
     pub(super) fn retry(self: &Arc<Self>) {
+        // Whoever finds no room again says so again.
+        self.waiting.store(false, Ordering::Relaxed);
         let desks: Vec<_> = self.desks.lock().values().cloned().collect();
         for desk in desks {
             if desk.queue.lock().full {
@@ -207,10 +213,7 @@ impl<M: StateMachine> Disk<M> {
 
     /// Does anything wait for room?
     pub(super) fn is_full(&self) -> bool {
-        self.desks.lock().values().any(|desk| {
-            let queue = desk.queue.lock();
-            queue.full || !queue.checkpoints.is_empty()
-        })
+        self.waiting.load(Ordering::Relaxed)
     }
 
     fn wake(self: &Arc<Self>, desk: &Arc<Desk>) {
@@ -237,8 +240,14 @@ impl<M: StateMachine> Disk<M> {
             };
             match done {
                 Ok(()) => {}
-                Err(Stop::Full) => return,
-                Err(Stop::Fatal(poison)) => return self.fail(poison),
+                Err(Stop::Full) => return self.waiting.store(true, Ordering::Relaxed),
+                Err(Stop::Fatal(poison)) => {
+                    self.fail(poison);
+                    // Nobody waits for what will not happen any more.
+                    let mut queue = desk.queue.lock();
+                    (queue.running, queue.close) = (false, None);
+                    return;
+                }
             }
         }
     }
@@ -246,6 +255,7 @@ impl<M: StateMachine> Disk<M> {
     fn next_step(&self, desk: &Desk) -> Option<Step> {
         let mut queue = desk.queue.lock();
         let step = if self.is_poisoned() {
+            queue.close = None;
             None
         } else if let Some(point) = queue.trim.take() {
             Some(Step::Trim(point))
@@ -290,6 +300,8 @@ impl<M: StateMachine> Disk<M> {
                 let mut queue = desk.queue.lock();
                 queue.writes.push_front(job);
                 (queue.running, queue.full) = (false, true);
+                // A closing group does not wait for room: what is lost was never acknowledged.
+                queue.close = None;
                 drop(queue);
                 tracing::warn!(path = %path.display(), "no room on the disk; writing waits for it");
                 self.inbox.put(In::Stalled { group, epoch });
@@ -352,7 +364,10 @@ impl<M: StateMachine> Disk<M> {
                 epoch,
                 index,
             }),
-            Err(WriteError::NoSpace { .. }) => desk.queue.lock().checkpoints.push(job),
+            Err(WriteError::NoSpace { .. }) => {
+                desk.queue.lock().checkpoints.push(job);
+                self.waiting.store(true, Ordering::Relaxed);
+            }
             Err(error) => self.fail(poison_of(&error)),
         }
     }

@@ -58,6 +58,12 @@ pub enum OpenError {
         /// What is wrong.
         why: String,
     },
+    /// It is open here already.
+    #[error("group {group} is open already")]
+    Occupied {
+        /// The group.
+        group: GroupId,
+    },
     /// Replication has stopped.
     #[error("replication has stopped; group {group} was not opened")]
     Stopped {

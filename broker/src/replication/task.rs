@@ -4,6 +4,7 @@
 //! outcome the session, without waking another thread. Only disks have threads.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -201,29 +202,22 @@ impl<M: StateMachine> Replication<M> {
 impl<M: StateMachine> Inner<M> {
     /// On a thread of the disk.
     fn open_now(&self, spec: &GroupSpec, machine: M) -> Result<Group<M>, OpenError> {
+        let room = self.room(spec.group)?;
         let saved = self.disk.saved(spec.replica);
         let tail = usize::try_from(self.config.tail_bytes_max.get()).unwrap_or(usize::MAX);
-        let (recovered, files) = recover(self.disk.storage(), spec, saved, machine, tail)?;
+        let opened = recover(self.disk.storage(), spec, saved, machine, tail);
+        let (recovered, files) = opened.inspect_err(|_| {
+            self.rooms.lock().remove(&spec.group);
+        })?;
         let reader = files.reader.clone();
         self.disk.open(spec.group, &spec.dir, files);
         let (status, watch) = watch::channel(GroupStatus::default());
-        let units = Room::units(self.config.uncommitted_bytes_max.get());
-        let own = Arc::new(Semaphore::new(usize::try_from(units).unwrap_or(usize::MAX)));
-        self.rooms.lock().insert(spec.group, Arc::clone(&own));
         let window = window(spec, &self.config);
         self.inbox.put(In::Open(Box::new(Opening {
             recovered,
             window,
             status,
         })));
-        let total_units = Room::units(self.config.uncommitted_bytes_total_max.get());
-        let total = Arc::clone(&self.total);
-        let room = Room {
-            group: own,
-            group_units: units,
-            total,
-            total_units,
-        };
         Ok(Group {
             id: spec.group,
             inbox: Arc::clone(&self.inbox),
@@ -233,13 +227,32 @@ impl<M: StateMachine> Inner<M> {
         })
     }
 
+    /// Takes the group's place: nobody else opens it until it is closed.
+    fn room(&self, group: GroupId) -> Result<Room, OpenError> {
+        let group_units = Room::units(self.config.uncommitted_bytes_max.get());
+        let total_units = Room::units(self.config.uncommitted_bytes_total_max.get());
+        let mut rooms = self.rooms.lock();
+        let Entry::Vacant(place) = rooms.entry(group) else {
+            return Err(OpenError::Occupied { group });
+        };
+        let permits = usize::try_from(group_units).unwrap_or(usize::MAX);
+        let group = Arc::clone(place.insert(Arc::new(Semaphore::new(permits))));
+        let total = Arc::clone(&self.total);
+        Ok(Room {
+            group,
+            group_units,
+            total,
+            total_units,
+        })
+    }
+
     async fn close(&self, group: GroupId) {
         let (group, closed) = self.begin_close(group);
         self.finish_close(group, closed).await;
     }
 
     fn begin_close(&self, group: GroupId) -> (GroupId, oneshot::Receiver<()>) {
-        if let Some(room) = self.rooms.lock().remove(&group) {
+        if let Some(room) = self.rooms.lock().get(&group) {
             room.close();
         }
         let (sender, closed) = oneshot::channel();
@@ -250,8 +263,13 @@ impl<M: StateMachine> Inner<M> {
 
     async fn finish_close(&self, group: GroupId, closed: oneshot::Receiver<()>) {
         // Ends as well if the task is gone, or the group was not there.
-        drop(closed.await);
+        let mut stopped = self.stopped.clone();
+        tokio::select! {
+            _ = closed => {}
+            _ = stopped.wait_for(|stopped| *stopped) => {}
+        }
         drop(self.disk.close(group).await);
+        self.rooms.lock().remove(&group);
     }
 }
 

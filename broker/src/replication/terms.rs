@@ -65,8 +65,9 @@ impl Terms {
 }
 
 #[cfg(test)]
-#[expect(clippy::cast_possible_truncation, reason = "the model is a short list")]
 mod tests {
+    #![expect(clippy::cast_possible_truncation, reason = "the model is a short list")]
+
     use proptest::prelude::*;
 
     use super::*;

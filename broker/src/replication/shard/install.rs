@@ -79,6 +79,7 @@ impl<M: StateMachine> Shard<M> {
             return;
         };
         self.dirty.remove(&install.group);
+        self.ticking.remove(&install.group);
         let hard = HardState {
             term: replica.term(),
             vote: ReplicaId::new(replica.raw.raft.vote),

@@ -43,6 +43,8 @@ pub struct Shard<M: StateMachine> {
     /// Replicas that ended; they refuse until they are opened again.
     halted: BTreeMap<GroupId, Halt>,
     dirty: BTreeSet<GroupId>,
+    /// Groups that time means something to.
+    ticking: BTreeSet<GroupId>,
     openings: u64,
 }
 
@@ -54,6 +56,7 @@ impl<M: StateMachine> Shard<M> {
             groups: BTreeMap::new(),
             halted: BTreeMap::new(),
             dirty: BTreeSet::new(),
+            ticking: BTreeSet::new(),
             openings: 0,
         }
     }
@@ -74,8 +77,16 @@ impl<M: StateMachine> Shard<M> {
         for group in std::mem::take(&mut self.dirty) {
             self.call(group, out, |replica, out| replica.cycle(now, out));
             self.fetch(group, out);
-            if self.groups.get(&group).is_some_and(Replica::can_propose) {
+            let Some(replica) = self.groups.get(&group) else {
+                continue;
+            };
+            if replica.can_propose() {
                 self.dirty.insert(group);
+            }
+            if replica.needs_ticks() {
+                self.ticking.insert(group);
+            } else {
+                self.ticking.remove(&group);
             }
         }
     }
@@ -109,7 +120,7 @@ impl<M: StateMachine> Shard<M> {
 
     /// Would a tick do anything?
     pub fn needs_ticks(&self) -> bool {
-        self.groups.values().any(Replica::needs_ticks)
+        !self.ticking.is_empty()
     }
 
     /// What a group's replica looks like from outside.
@@ -129,6 +140,8 @@ impl<M: StateMachine> Shard<M> {
 
     /// Nothing is acknowledged from here on.
     pub fn poison(&mut self) {
+        self.ticking.clear();
+        self.dirty.clear();
         for replica in std::mem::take(&mut self.groups).into_values() {
             self.halted
                 .insert(replica.group(), Halt("the volume has failed".into()));
@@ -155,6 +168,7 @@ impl<M: StateMachine> Shard<M> {
     }
 
     fn close(&mut self, group: GroupId, out: &mut Vec<Act<M>>) {
+        self.ticking.remove(&group);
         self.halted.remove(&group);
         self.dirty.remove(&group);
         if let Some(replica) = self.groups.remove(&group) {
@@ -164,11 +178,7 @@ impl<M: StateMachine> Shard<M> {
     }
 
     fn tick(&mut self, out: &mut Vec<Act<M>>) {
-        let ticking = self
-            .groups
-            .iter()
-            .filter(|(_, replica)| replica.needs_ticks());
-        for group in ticking.map(|(group, _)| *group).collect::<Vec<_>>() {
+        for group in self.ticking.iter().copied().collect::<Vec<_>>() {
             self.drive(group, out, |replica, out| replica.tick(out));
         }
         self.shrink_tails();
@@ -235,6 +245,7 @@ impl<M: StateMachine> Shard<M> {
     }
 
     fn halt(&mut self, group: GroupId, halt: Halt, out: &mut Vec<Act<M>>) {
+        self.ticking.remove(&group);
         self.dirty.remove(&group);
         if let Some(replica) = self.groups.remove(&group) {
             replica.end(Failure::Poisoned);

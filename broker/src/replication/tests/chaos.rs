@@ -1,4 +1,6 @@
-//! Random faults, many seeds. `SEEDS` raises their number.
+//! Random faults, many seeds. `SEEDS` raises their number, `SEED` is the first.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::replication::tests::sim::{Sim, Stats};
 
@@ -29,15 +31,19 @@ fn run(name: &str, seeds: u64, steps: usize, make: impl Fn(u64) -> Sim) -> Stats
         .map_or(0, |seed| seed.parse().expect("SEED is a number"));
     let mut total = Stats::default();
     for seed in first..first + given.unwrap_or(seeds) {
-        println!("{name}: seed {seed}");
-        let mut sim = make(seed);
-        for _ in 0..steps {
-            sim.random_step();
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            let mut sim = make(seed);
+            for _ in 0..steps {
+                sim.random_step();
+            }
+            sim.converge();
+            sim.stats
+        }));
+        match outcome {
+            Ok(stats) => add(&mut total, stats),
+            Err(why) => panic!("{name}, seed {seed}: {:?}", why.downcast_ref::<String>()),
         }
-        sim.converge();
-        add(&mut total, sim.stats);
     }
-    println!("{name}: {total:?}");
     total
 }
 

@@ -10,6 +10,7 @@ use quorate_storage::{
 };
 use tokio_util::task::TaskTracker;
 
+use crate::replication::OpenError;
 use crate::replication::tests::book::{Ask, Book, GROUP, time};
 use crate::replication::{Environment, Failure, Group, GroupSpec, Replication, ReplicationConfig};
 
@@ -250,6 +251,8 @@ fn a_failed_flush_acknowledges_nothing_and_poisons_the_volume() {
         assert!(poison.is_some_and(|poison| !poison.error.is_empty()));
         assert_eq!(write(&group, 2).await, Err(Failure::Poisoned));
         assert!(group.status().poisoned);
+        replication.shutdown().await;
+        replication.close_group(GROUP).await;
         storage.crash(Crash::Synced);
         let replication = start(&storage);
         let group = replication
@@ -272,6 +275,8 @@ fn a_group_is_closed_opened_again_and_deleted() {
                 .await
                 .unwrap();
             ready(&group).await;
+            let again = replication.open(spec("/g", 1 << 20), Book::default()).await;
+            assert!(matches!(again, Err(OpenError::Occupied { .. })));
             assert_eq!(write(&group, 1).await, Ok(Offset::new(3 * life)));
             replication.close_group(GROUP).await;
             assert_eq!(write(&group, 1).await, Err(Failure::Closed));

@@ -18,10 +18,12 @@ impl Sim {
                 return self.compare();
             }
         }
-        for node in self.nodes.values() {
-            println!("{}: {:?}", node.id, node.glance());
-        }
-        panic!("no convergence");
+        let all: Vec<_> = self
+            .nodes
+            .values()
+            .map(|node| (node.id, node.glance()))
+            .collect();
+        panic!("no convergence: {all:#?}");
     }
 
     fn members(&self) -> Vec<u64> {
