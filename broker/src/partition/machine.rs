@@ -738,58 +738,6 @@ mod tests {
     }
 
     #[test]
-    fn batches_that_break_a_rule_are_refused() {
-        let mut replica = Replica::new(TopicSettings {
-            record_bytes_max: 8,
-            ..Default::default()
-        });
-        let mut refused = |draft: DraftBatch| {
-            refusal(&replica.propose(Proposal::Publish {
-                draft,
-                expect_offset: None,
-            }))
-        };
-        let large = |values: &[&[u8]], topic: TopicId| {
-            let mut builder = BatchBuilder::new(1024);
-            for value in values {
-                let record = RecordDraft {
-                    key: None,
-                    value: Some(value),
-                    headers: &[],
-                    timestamp_us: 5,
-                    id: None,
-                };
-                builder.push(&record).unwrap();
-            }
-            builder.finish(BatchIdentity {
-                producer_id: ProducerId::new(1),
-                epoch: ProducerEpoch::new(0),
-                base_sequence: Sequence::new(0),
-                topic_hash: topic.hash32(),
-            })
-        };
-        let small: &[u8] = b"12345678";
-        assert_eq!(
-            refused(large(&[&[0; 40]], TOPIC)),
-            Some(ErrorCode::BATCH_TOO_LARGE)
-        );
-        assert_eq!(
-            refused(large(&[small, &[0; 9]], TOPIC)),
-            Some(ErrorCode::BATCH_TOO_LARGE)
-        );
-        assert_eq!(
-            refused(large(&[b"1"], TopicId::new(5))),
-            Some(ErrorCode::TOPIC_MISMATCH)
-        );
-        let many = vec![small; 6_000];
-        assert_eq!(
-            refused(large(&many, TOPIC)),
-            Some(ErrorCode::BATCH_TOO_LARGE)
-        );
-        assert_eq!(refused(large(&[small, small], TOPIC)), None);
-    }
-
-    #[test]
     fn the_longest_silent_of_too_many_producers_is_forgotten() {
         let mut replica = Replica::new(TopicSettings::default());
         for producer in 0..10_001 {

@@ -15,6 +15,12 @@ use quorate_protocol::records;
 use crate::partition::dedup::WindowLimits;
 use crate::partition::receipt::Refusal;
 
+/// What headers, ids and lengths may add to a batch whose content has the allowed size: as much as
+/// the frame around it allows.
+const BATCH_FRAMING_BYTES: u64 = 4_096 - 16;
+/// What headers and lengths may add to a record whose key and value have the allowed size.
+const RECORD_FRAMING_BYTES: u32 = 1_024;
+
 /// The rules of one partition, fixed while it is open.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rules {
@@ -48,7 +54,7 @@ impl Rules {
             ));
         }
         let bytes = u64::try_from(draft.len()).unwrap_or(u64::MAX);
-        if bytes > self.batch_bytes_max {
+        if bytes > self.batch_bytes_max.saturating_add(BATCH_FRAMING_BYTES) {
             return Err(Refusal::new(
                 ErrorCode::BATCH_TOO_LARGE,
                 format!(
@@ -73,7 +79,8 @@ impl Rules {
     /// of those only a single one has a known size.
     fn check_records(&self, draft: &DraftBatch) -> Result<(), Refusal> {
         let total = draft.uncompressed_len();
-        if total <= self.record_bytes_max {
+        let most = self.record_bytes_max.saturating_add(RECORD_FRAMING_BYTES);
+        if total <= most {
             return Ok(());
         }
         if draft.record_count() == 1 {
@@ -93,7 +100,7 @@ impl Rules {
             largest = largest.max(key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len));
         }
         let largest = u64::try_from(largest).unwrap_or(u64::MAX);
-        if largest > u64::from(self.record_bytes_max) {
+        if largest > u64::from(most) {
             return Err(self.record_too_large(largest));
         }
         Ok(())
@@ -103,5 +110,84 @@ impl Rules {
         let limit = self.record_bytes_max;
         let detail = format!("a record of {bytes} bytes is over the topic's limit of {limit}");
         Refusal::new(ErrorCode::BATCH_TOO_LARGE, detail)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_protocol::BatchBuilder;
+    use quorate_protocol::BatchIdentity;
+    use quorate_protocol::ProducerEpoch;
+    use quorate_protocol::ProducerId;
+    use quorate_protocol::RecordDraft;
+    use quorate_protocol::Sequence;
+
+    use super::*;
+
+    const TOPIC: TopicId = TopicId::new(77);
+    const BATCH_MAX: usize = 64 << 10;
+    const RECORD_MAX: usize = 2_048;
+
+    fn draft(topic: TopicId, sizes: &[usize], base: u64, codec: Codec) -> DraftBatch {
+        let mut builder = BatchBuilder::new(1_024);
+        for size in sizes {
+            let record = RecordDraft {
+                key: None,
+                value: Some(&vec![b'x'; *size]),
+                headers: &[],
+                timestamp_us: 5,
+                id: None,
+            };
+            builder.push(&record).unwrap();
+        }
+        let identity = BatchIdentity {
+            producer_id: ProducerId::new(1),
+            epoch: ProducerEpoch::new(0),
+            base_sequence: Sequence::new(base),
+            topic_hash: topic.hash32(),
+        };
+        builder.finish_with(identity, codec, <[u8]>::to_vec)
+    }
+
+    fn refused(draft: &DraftBatch) -> Option<ErrorCode> {
+        let settings = TopicSettings {
+            record_bytes_max: u32::try_from(RECORD_MAX).unwrap(),
+            ..TopicSettings::default()
+        };
+        let batch_max = ByteSize::new(BATCH_MAX as u64);
+        Rules::new(TOPIC, &settings, batch_max)
+            .check(draft)
+            .err()
+            .map(|refusal| refusal.code)
+    }
+
+    #[test]
+    fn the_largest_record_fits_and_a_larger_one_does_not() {
+        let too_large = Some(ErrorCode::BATCH_TOO_LARGE);
+        let alone = |size| refused(&draft(TOPIC, &[size], 0, Codec::NONE));
+        assert_eq!(alone(RECORD_MAX), None);
+        assert_eq!(alone(RECORD_MAX + 1_024), too_large);
+        let among = |size| refused(&draft(TOPIC, &[10, size, 10], 0, Codec::NONE));
+        assert_eq!(among(RECORD_MAX), None);
+        assert_eq!(among(RECORD_MAX + 1_025), too_large);
+        let compressed = draft(TOPIC, &[RECORD_MAX + 1_024], 0, Codec::LZ4);
+        assert_eq!(refused(&compressed), too_large);
+    }
+
+    #[test]
+    fn the_largest_batch_fits_with_its_framing_and_a_larger_one_does_not() {
+        let full = vec![1_000; BATCH_MAX / 1_000];
+        assert_eq!(refused(&draft(TOPIC, &full, 0, Codec::NONE)), None);
+        let over = vec![1_000; BATCH_MAX / 1_000 + 5];
+        let code = refused(&draft(TOPIC, &over, 0, Codec::NONE));
+        assert_eq!(code, Some(ErrorCode::BATCH_TOO_LARGE));
+    }
+
+    #[test]
+    fn a_batch_for_another_topic_or_past_the_last_number_is_refused() {
+        let foreign = draft(TopicId::new(5), &[1], 0, Codec::NONE);
+        assert_eq!(refused(&foreign), Some(ErrorCode::TOPIC_MISMATCH));
+        let last = draft(TOPIC, &[1, 1], u64::MAX - 1, Codec::NONE);
+        assert_eq!(refused(&last), Some(ErrorCode::MALFORMED));
     }
 }
