@@ -87,7 +87,7 @@ impl LogWriter {
         self.target.fill.stop();
         let reopened = self.reopen_holder(first)?;
         if let Some(reopened) = reopened {
-            let end = locate(first, &reopened)?;
+            let end = reopened.place;
             let removed = self.take_younger(reopened.loaded, end);
             self.target = reopened.target;
             self.remove_files(removed)?;
@@ -104,7 +104,7 @@ impl LogWriter {
     }
 
     /// Opens the sealed segment that becomes the active one; none if the active one keeps entries or is
-    /// the only one.
+    /// the only one. An index file that leads astray is made again from the log.
     fn reopen_holder(&self, first: LogIndex) -> Result<Option<Reopened>, Fault> {
         let (header, path, end, seal) = {
             let state = self.shared.state.read();
@@ -124,10 +124,6 @@ impl LogWriter {
                 holder.seal(),
             )
         };
-        let loaded = self
-            .shared
-            .load_files(&header, &seal, Source::File)
-            .map_err(|error| unreadable(&path, &error))?;
         let file = self
             .shared
             .storage
@@ -136,21 +132,25 @@ impl LogWriter {
         let limit = self.config.fill_limit();
         let mut target = Target::new(Arc::clone(&file), &path, header.fingerprint(), end, limit);
         target.marked = read_mark(&*file, &path, target.fingerprint)?;
-        let loaded = Loaded {
-            file,
-            index: loaded.index,
+        let load = |source| {
+            let loaded = self.shared.load_files(&header, &seal, source);
+            let index = loaded.map_err(|error| unreadable(&path, &error))?.index;
+            let place = seek(&target, nearest(&header, &index, first), first)?;
+            Ok((index, place))
         };
+        let (index, place) = load(Source::File).or_else(|_: Fault| load(Source::Log))?;
+        let loaded = Loaded { file, index };
         Ok(Some(Reopened {
-            header,
             target,
             loaded,
+            place,
         }))
     }
 
     /// The place before an entry of the log.
     pub(crate) fn place_before(&self, first: LogIndex) -> Result<Cursor, Fault> {
         match self.reopen_holder(first)? {
-            Some(reopened) => locate(first, &reopened),
+            Some(reopened) => Ok(reopened.place),
             None => self.locate_in_active(first),
         }
     }
@@ -207,14 +207,10 @@ impl LogWriter {
 
 /// A sealed segment opened for writing.
 struct Reopened {
-    header: SegmentHeader,
     target: Target,
     loaded: Loaded,
-}
-
-fn locate(first: LogIndex, reopened: &Reopened) -> Result<Cursor, Fault> {
-    let start = nearest(&reopened.header, &reopened.loaded.index, first);
-    seek(&reopened.target, start, first)
+    /// Before the first entry to go.
+    place: Cursor,
 }
 
 /// The indexed place closest before an entry.

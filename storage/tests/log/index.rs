@@ -75,9 +75,8 @@ fn the_index_of_another_segment_is_made_again() {
     reads_are_right(&storage, &written);
 }
 
-#[test]
-fn a_valid_index_that_points_to_wrong_places_is_found_out() {
-    let (memory, storage, written, base) = sealed_log();
+/// Makes an index file that is whole and belongs to the segment, but points beside the frames.
+fn forge(memory: &MemoryStorage, base: u64) -> Vec<u8> {
     let mut bytes = memory.contents(&index_file(base)).unwrap();
     let entries = 32..bytes.len() - 4;
     for entry in bytes[entries].chunks_mut(32) {
@@ -87,6 +86,32 @@ fn a_valid_index_that_points_to_wrong_places_is_found_out() {
     let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &bytes[..end]) as u32;
     bytes[end..].copy_from_slice(&crc.to_le_bytes());
     memory.plant(&index_file(base), &bytes);
+    bytes
+}
+
+#[test]
+fn a_conflict_is_found_behind_an_index_that_points_to_wrong_places() {
+    let (memory, storage, written, base) = sealed_log();
+    forge(&memory, base);
+    let mut opened = open(&storage, 40_000);
+    let kept = base as usize + 18;
+    let mut place = Place {
+        term: 2,
+        ..Place::after(&written[kept - 1])
+    };
+    let newer = place.data(1, 100);
+    opened
+        .writer
+        .write(std::slice::from_ref(&newer), true)
+        .unwrap();
+    let expected = [&written[..kept], &[newer]].concat();
+    assert!(same(&all_entries(&opened.reader), &expected));
+}
+
+#[test]
+fn a_valid_index_that_points_to_wrong_places_is_found_out() {
+    let (memory, storage, written, base) = sealed_log();
+    let bytes = forge(&memory, base);
     reads_are_right(&storage, &written);
     assert_ne!(memory.contents(&index_file(base)).unwrap(), bytes);
 }
