@@ -12,6 +12,7 @@ use quorate_protocol::BrokerId;
 use quorate_protocol::GroupId;
 use quorate_protocol::GroupTag;
 use quorate_protocol::LogIndex;
+use quorate_storage::SegmentInfo;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -234,10 +235,40 @@ impl Follower {
     }
 }
 
-fn trim_point(segments: &[quorate_storage::SegmentInfo], applied: LogIndex) -> Option<LogIndex> {
+fn trim_point(segments: &[SegmentInfo], applied: LogIndex) -> Option<LogIndex> {
     let sealed = segments.iter().zip(segments.iter().skip(1));
     let enough = sealed.take_while(|(_, next)| {
         applied.get().saturating_sub(next.base_index.get()) >= ENTRIES_KEPT
     });
     enough.last().map(|(segment, _)| segment.last_index)
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_protocol::ByteSize;
+    use quorate_protocol::HybridTime;
+    use quorate_protocol::Offset;
+
+    use super::*;
+
+    #[test]
+    fn group_0_keeps_enough_entries_behind_the_checkpoint_it_starts_from() {
+        let segments: Vec<_> = (0..4u64)
+            .map(|number| SegmentInfo {
+                base_index: LogIndex::new(2 + number * 6_000),
+                last_index: LogIndex::new(1 + (number + 1) * 6_000),
+                base_offset: Offset::ZERO,
+                next_offset: Offset::ZERO,
+                bytes: ByteSize::new(1),
+                first_time: HybridTime::new(0),
+                last_time: HybridTime::new(0),
+                sealed: number < 3,
+                chain: 0,
+            })
+            .collect();
+        let point = |applied| trim_point(&segments, LogIndex::new(applied)).map(LogIndex::get);
+        assert_eq!(point(16_001), None);
+        assert_eq!(point(16_002), Some(6_001));
+        assert_eq!(point(24_001), Some(12_001));
+    }
 }

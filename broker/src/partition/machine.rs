@@ -395,10 +395,12 @@ mod tests {
         }
     }
 
-    /// A replica without disk or peers: it appends, commits when told to, and can lose its tail.
+    /// A leader and a follower without disk or network: the leader appends, both apply what is
+    /// committed when told to, and they change places.
     struct Replica {
         settings: TopicSettings,
         machine: PartitionMachine,
+        follower: PartitionMachine,
         log: Vec<Entry>,
         applied: usize,
         term: u64,
@@ -415,9 +417,11 @@ mod tests {
         fn new(settings: TopicSettings) -> Self {
             let mut machine = machine(&settings);
             machine.role_changed(Role::Leader, Term::new(1), true, None);
+            let follower = self::machine(&settings);
             Self {
                 settings,
                 machine,
+                follower,
                 log: Vec::new(),
                 applied: 0,
                 term: 1,
@@ -476,7 +480,8 @@ mod tests {
 
         fn commit(&mut self, entries: usize) {
             for _ in 0..entries.min(self.log.len() - self.applied) {
-                self.machine.apply(&self.log[self.applied].clone());
+                self.machine.apply(&self.log[self.applied]);
+                self.follower.apply(&self.log[self.applied]);
                 self.applied += 1;
             }
         }
@@ -485,14 +490,16 @@ mod tests {
             self.commit(usize::MAX);
         }
 
-        /// What was not committed is gone; another term begins.
+        /// What was not committed is gone; the other replica leads.
         fn lose_leadership(&mut self) {
             self.log.truncate(self.applied);
             self.term += 1;
-            self.machine
-                .role_changed(Role::Follower, Term::new(self.term), false, None);
-            self.machine
-                .role_changed(Role::Leader, Term::new(self.term), true, None);
+            let term = Term::new(self.term);
+            self.machine.role_changed(Role::Follower, term, false, None);
+            self.follower.role_changed(Role::Leader, term, true, None);
+            let states = [self.machine.checkpoint(), self.follower.checkpoint()];
+            assert_eq!(states[0], states[1], "replicas agree");
+            std::mem::swap(&mut self.machine, &mut self.follower);
         }
 
         /// Starts over from a checkpoint after `at` entries and what follows it in the log.
@@ -813,6 +820,8 @@ mod tests {
         LoseLeadership,
         Restart(usize),
         Wait(u64),
+        /// Another leader's clock may be behind.
+        ClockBack(u64),
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -830,7 +839,8 @@ mod tests {
             5 => (1usize..6).prop_map(Step::Commit),
             1 => Just(Step::LoseLeadership),
             1 => (0usize..80).prop_map(Step::Restart),
-            2 => (1u64..400_000).prop_map(Step::Wait),
+            2 => (1u64..800_000).prop_map(Step::Wait),
+            1 => (1u64..800_000).prop_map(Step::ClockBack),
         ]
     }
 
@@ -1058,6 +1068,7 @@ mod tests {
                 Step::LoseLeadership => replica.lose_leadership(),
                 Step::Restart(at) => replica.restart(at),
                 Step::Wait(micros) => replica.micros += micros,
+                Step::ClockBack(micros) => replica.micros = replica.micros.saturating_sub(micros),
                 _ => {}
             }
             log.retain(|logged| logged.index <= replica.log.len() as u64);
