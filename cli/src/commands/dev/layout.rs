@@ -1,0 +1,313 @@
+//! The files of a development cluster: certificates, configuration, data.
+
+use std::env;
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+use std::time::SystemTime;
+
+use quorate_certs::Authority;
+use quorate_certs::BrokerRequest;
+use quorate_certs::InitRequest;
+use quorate_certs::IssueRequest;
+use quorate_certs::Role;
+use toml::Table;
+use toml::Value;
+
+use crate::clock;
+use crate::failure::Failure;
+
+/// The name of every development cluster.
+pub(super) const CLUSTER: &str = "dev";
+/// The name of its broker.
+pub(super) const BROKER: &str = "broker-1";
+const HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+/// Names to try; others are left by processes that were killed.
+const TEMPORARY_NAMES_MAX: u32 = 1000;
+/// Certificates with less time left are issued anew before a start.
+const RENEWED_BEFORE: Duration = Duration::from_secs(24 * 3600);
+
+/// The directory of one development cluster.
+#[derive(Debug)]
+pub(super) struct Layout {
+    root: PathBuf,
+    temporary: bool,
+}
+
+impl Layout {
+    /// Makes a new cluster's files, in a directory to be thrown away unless `data` names one, or
+    /// takes up the cluster that is there.
+    pub(super) fn prepare(data: Option<PathBuf>) -> Result<Self, Failure> {
+        let temporary = data.is_none();
+        let root = match data {
+            Some(data) => make_directory(&data).map(|()| data)?,
+            None => make_temporary_directory()?,
+        };
+        let root = fs::canonicalize(&root).map_err(|error| Failure::file("open", &root, &error))?;
+        let layout = Self { root, temporary };
+        let prepared = if layout.authorities().join("peer-ca.pem").exists() {
+            layout.renew()
+        } else {
+            layout
+                .refuse_foreign()
+                .and_then(|()| layout.make_certificates())
+        };
+        match prepared {
+            Ok(()) => Ok(layout),
+            Err(failure) => layout.remove_if_temporary().and(Err(failure)),
+        }
+    }
+
+    /// Whether the directory goes when the cluster stops.
+    pub(super) const fn is_temporary(&self) -> bool {
+        self.temporary
+    }
+
+    /// The directory.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The certificate files of the administrator.
+    pub(super) fn admin(&self) -> PathBuf {
+        self.authorities().join("admins/admin")
+    }
+
+    /// The broker's data.
+    pub(super) fn data_dir(&self) -> PathBuf {
+        self.root.join(BROKER).join("data")
+    }
+
+    /// The broker's configuration.
+    pub(super) fn config(&self) -> PathBuf {
+        self.root.join(BROKER).join("quorate.toml")
+    }
+
+    /// What the broker logs.
+    pub(super) fn log(&self) -> PathBuf {
+        self.root.join(BROKER).join("broker.log")
+    }
+
+    /// Whether the broker has never run here.
+    pub(super) fn is_new(&self) -> bool {
+        let entries = fs::read_dir(self.data_dir());
+        entries.map_or(true, |mut entries| entries.next().is_none())
+    }
+
+    /// Writes the broker's configuration for these client and peer ports.
+    pub(super) fn write_config(&self, ports: [u16; 2]) -> Result<(), Failure> {
+        let [client, peer] = ports.map(|port| Value::String(format!("127.0.0.1:{port}")));
+        let leaf = self.authorities().join("brokers").join(BROKER);
+        let file = |name: &str| text(&leaf.join(name));
+        let config = entries([
+            (
+                "node",
+                table([
+                    ("id", Value::Integer(1)),
+                    ("name", Value::String(BROKER.to_owned())),
+                    ("cluster", Value::String(CLUSTER.to_owned())),
+                    ("data_dir", text(&self.data_dir())),
+                ]),
+            ),
+            ("listeners", table([("client", client), ("peer", peer)])),
+            (
+                "tls",
+                table([
+                    ("peer_ca_file", file("ca.pem")),
+                    ("client_ca_file", file("client-ca.pem")),
+                    ("cert_file", file("cert.pem")),
+                    ("key_file", file("key.pem")),
+                ]),
+            ),
+            (
+                "limits",
+                table([("auto_create_partitions", Value::Integer(1))]),
+            ),
+            (
+                "logging",
+                table([("format", Value::String("text".to_owned()))]),
+            ),
+        ]);
+        let path = self.config();
+        make_directory(&self.data_dir())?;
+        fs::write(&path, config.to_string()).map_err(|error| Failure::file("write", &path, &error))
+    }
+
+    /// Removes everything if it was made to be thrown away.
+    pub(super) fn remove_if_temporary(&self) -> Result<(), Failure> {
+        if !self.temporary {
+            return Ok(());
+        }
+        fs::remove_dir_all(&self.root).map_err(|error| Failure::file("remove", &self.root, &error))
+    }
+
+    fn authorities(&self) -> PathBuf {
+        self.root.join("certs")
+    }
+
+    /// A directory with other content is not ours to fill.
+    fn refuse_foreign(&self) -> Result<(), Failure> {
+        let mut entries =
+            fs::read_dir(&self.root).map_err(|error| Failure::file("open", &self.root, &error))?;
+        if entries.next().is_none() {
+            return Ok(());
+        }
+        let root = self.root.display();
+        Err(Failure::usage(format!(
+            "{root} is not empty and holds no development cluster"
+        ))
+        .with_help("give --data a new directory"))
+    }
+
+    fn make_certificates(&self) -> Result<(), Failure> {
+        let made = quorate_certs::init(&InitRequest {
+            cluster: CLUSTER.to_owned(),
+            out: self.authorities(),
+            brokers: vec![BrokerRequest {
+                name: BROKER.to_owned(),
+                hosts: hosts(),
+            }],
+            development: true,
+            now: clock::wall(),
+        });
+        made.map(drop)
+            .map_err(|error| Failure::identity(error.to_string()))
+    }
+
+    /// Keeps the certificates of an earlier run unless they are about to expire.
+    fn renew(&self) -> Result<(), Failure> {
+        let failed = |error: String| Failure::identity(error);
+        let authority =
+            Authority::load(&self.authorities()).map_err(|error| failed(error.to_string()))?;
+        let now = clock::wall();
+        for (role, name, folder) in [
+            (Role::Broker, BROKER, "brokers"),
+            (Role::Admin, "admin", "admins"),
+        ] {
+            let dir = self.authorities().join(folder).join(name);
+            if is_fresh(&dir, now) {
+                continue;
+            }
+            match fs::remove_dir_all(&dir) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(Failure::file("renew", &dir, &error));
+                }
+                _ => {}
+            }
+            let sans = if role == Role::Broker {
+                hosts()
+            } else {
+                Vec::new()
+            };
+            let request = IssueRequest {
+                role,
+                name: name.to_owned(),
+                sans,
+                ttl: None,
+                csr: None,
+                out: None,
+                now,
+            };
+            authority
+                .issue(&request)
+                .map_err(|error| failed(error.to_string()))?;
+        }
+        Ok(())
+    }
+}
+
+fn is_fresh(leaf: &Path, now: SystemTime) -> bool {
+    let (certificate, key) = (leaf.join("cert.pem"), leaf.join("key.pem"));
+    let report = quorate_certs::inspect(&certificate);
+    let lives = report.is_ok_and(|report| report.not_after > now + RENEWED_BEFORE);
+    lives && quorate_certs::key_matches(&certificate, &key).unwrap_or(false)
+}
+
+fn hosts() -> Vec<String> {
+    HOSTS.map(str::to_owned).to_vec()
+}
+
+/// A directory nobody else has, whoever else can write beside it.
+fn make_temporary_directory() -> Result<PathBuf, Failure> {
+    let parent = env::temp_dir();
+    let process = std::process::id();
+    for attempt in 0..TEMPORARY_NAMES_MAX {
+        let path = parent.join(format!("quorate-dev-{process}-{attempt}"));
+        match fs::DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => return Ok(path),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(Failure::file("create", &path, &error)),
+        }
+    }
+    let shown = parent.display();
+    Err(
+        Failure::usage(format!("{shown} is full of old development clusters"))
+            .with_help(format!("rm -r {shown}/quorate-dev-*")),
+    )
+}
+
+fn make_directory(path: &Path) -> Result<(), Failure> {
+    let mut builder = fs::DirBuilder::new();
+    let made = builder.recursive(true).mode(0o700).create(path);
+    made.map_err(|error| Failure::file("create", path, &error))
+}
+
+fn entries<const N: usize>(entries: [(&str, Value); N]) -> Table {
+    Table::from_iter(entries.map(|(key, value)| (key.to_owned(), value)))
+}
+
+fn table<const N: usize>(values: [(&str, Value); N]) -> Value {
+    Value::Table(entries(values))
+}
+
+fn text(path: &Path) -> Value {
+    Value::String(path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_start_finds_the_same_certificates() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        let first = Layout::prepare(Some(data.clone())).unwrap();
+        let before = fs::read(first.admin().join("cert.pem")).unwrap();
+        let second = Layout::prepare(Some(data)).unwrap();
+        assert_eq!(fs::read(second.admin().join("cert.pem")).unwrap(), before);
+        second.remove_if_temporary().unwrap();
+        assert!(second.root().exists());
+    }
+
+    #[test]
+    fn a_damaged_certificate_is_issued_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::prepare(Some(dir.path().join("data"))).unwrap();
+        let certificate = layout.admin().join("cert.pem");
+        fs::write(&certificate, "").unwrap();
+        Layout::prepare(Some(layout.root().to_owned())).unwrap();
+        quorate_certs::inspect(&certificate).unwrap();
+    }
+
+    #[test]
+    fn a_directory_with_other_content_is_refused_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("thesis.txt"), "mine").unwrap();
+        let refused = Layout::prepare(Some(dir.path().to_owned())).unwrap_err();
+        assert!(refused.message().contains("not empty"));
+        assert!(dir.path().join("thesis.txt").exists());
+    }
+
+    #[test]
+    fn a_throw_away_cluster_leaves_nothing() {
+        let layout = Layout::prepare(None).unwrap();
+        layout.write_config([1, 2]).unwrap();
+        assert!(layout.is_new());
+        layout.remove_if_temporary().unwrap();
+        assert!(!layout.root().exists());
+    }
+}
