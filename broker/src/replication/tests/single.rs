@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quorate_protocol::{ByteSize, GroupTag, LogIndex, Offset, ReplicaId};
+use quorate_protocol::{ByteSize, GroupId, GroupTag, LogIndex, Offset, ReplicaId};
 use quorate_storage::{
     Crash, DiskStorage, LogConfig, MemoryStorage, ReadMode, ReadOutcome, Storage,
 };
@@ -326,5 +326,38 @@ fn many_proposals_at_once_keep_their_order_on_a_real_disk() {
         }
         assert_eq!(data(&group), 2000);
         replication.shutdown().await;
+    });
+}
+
+#[test]
+fn many_groups_share_a_state_log_and_come_back_together() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state.log");
+        for life in 0..3_u64 {
+            let storage: Arc<dyn Storage> = Arc::new(DiskStorage::new());
+            let replication = start_on(storage, state.to_str().unwrap());
+            let mut lives = tokio::task::JoinSet::new();
+            for number in 0..40_u32 {
+                let place = dir.path().join(format!("g{number}"));
+                let mut spec = spec(place.to_str().unwrap(), 1 << 20);
+                spec.group = GroupId::new(number);
+                spec.replica = ReplicaId::new(100 + u64::from(number));
+                spec.voters = vec![spec.replica];
+                let replication = replication.clone();
+                lives.spawn(async move {
+                    let group = replication.open(spec, Book::default()).await.unwrap();
+                    ready(&group).await;
+                    assert_eq!(write(&group, 1).await, Ok(Offset::new(3 * life)));
+                    group.status().term
+                });
+            }
+            while let Some(term) = lives.join_next().await {
+                assert_eq!(term.unwrap().get(), 2 + life, "each life is one election");
+            }
+            if life == 1 {
+                replication.shutdown().await;
+            }
+        }
     });
 }
