@@ -94,7 +94,7 @@ fn leadership_moves_on_demand_and_duplicates_do_no_harm() {
         (sim.unruly, sim.transferring, sim.trimming) = (true, true, seed % 2 == 0);
         sim
     });
-    assert!(total.transfers > 0 && total.duplicated > 0);
+    assert!(total.transfers > 0 && total.duplicated > 0 && total.repaired > 0);
 }
 
 /// More voters, so that a majority can be ahead of a leader's own disk for long.

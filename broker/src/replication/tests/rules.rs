@@ -3,7 +3,7 @@
 use quorate_protocol::{LogIndex, Term};
 
 use crate::replication::machine::Role;
-use crate::replication::message::{Body, Lane, Message};
+use crate::replication::message::{Ballot, Body, Lane, Message};
 use crate::replication::shard::event::{Act, In};
 use crate::replication::shard::membership::Change;
 use crate::replication::tests::book::{Ask, GROUP, time};
@@ -59,14 +59,9 @@ fn a_sole_voter_with_a_write_under_way_is_not_ticked() {
     sim.work_all(1);
     sim.propose(1, 1, 10);
     // A stray message of a higher term deposes it while its write is under way.
-    let stray = Body::HeartbeatReply { commit: index(1) };
-    sim.feed(
-        1,
-        vec![
-            In::Peer(message(1, 1, 9, stray.clone())),
-            In::Peer(message(2, 1, 9, stray)),
-        ],
-    );
+    let stray = Body::Heartbeat { commit: index(1) };
+    sim.feed(1, vec![In::Peer(message(2, 1, 9, stray))]);
+    assert_eq!(sim.glance(1).role, Role::Follower);
     for _ in 0..60 {
         sim.tick(1);
     }
@@ -76,7 +71,46 @@ fn a_sole_voter_with_a_write_under_way_is_not_ticked() {
         sim.work_all(1);
     }
     assert!(sim.glance(1).ready);
+    sim.lanes.clear();
     sim.converge();
+}
+
+#[test]
+fn a_vote_survives_a_power_cut() {
+    let ballot = |from| {
+        let ballot = Ballot {
+            pre: false,
+            transfer: true,
+            last: index(90),
+            last_term: Term::new(8),
+            commit: index(1),
+            commit_term: Term::new(1),
+        };
+        message(from, 1, 9, Body::Vote(ballot))
+    };
+    let granted = |sim: &mut Sim, to: u64| {
+        let said = sim.lanes.remove(&(1, to, Lane::Urgent)).unwrap_or_default();
+        said.iter()
+            .any(|said| matches!(said.body, Body::VoteReply { granted: true, .. }))
+    };
+    for seed in 0..20 {
+        let mut sim = Sim::new(seed, &[1, 2, 3]);
+        sim.feed(1, vec![In::Peer(ballot(2))]);
+        assert!(
+            !granted(&mut sim, 2),
+            "nothing is said before it is durable"
+        );
+        sim.work_all(1);
+        assert!(granted(&mut sim, 2));
+        sim.crash(1);
+        sim.restart(1);
+        sim.feed(1, vec![In::Peer(ballot(3))]);
+        sim.work_all(1);
+        assert!(!granted(&mut sim, 3), "one vote per term");
+        sim.feed(1, vec![In::Peer(ballot(2))]);
+        sim.work_all(1);
+        assert!(granted(&mut sim, 2), "the same vote again");
+    }
 }
 
 #[test]
