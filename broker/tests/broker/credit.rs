@@ -93,7 +93,10 @@ async fn subscribers_without_credit_cost_no_memory() {
         producer.publish(&[&value]).await;
     }
     let grown = resident_bytes().saturating_sub(before);
-    assert!(grown < 10 << 20, "{grown} bytes more after 40 MB for 30 subscribers");
+    assert!(
+        grown < 10 << 20,
+        "{grown} bytes more after 40 MB for 30 subscribers"
+    );
 }
 
 /// Memory of this process that is in RAM.

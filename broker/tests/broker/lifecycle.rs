@@ -10,6 +10,7 @@ use quorate_protocol::GoAway;
 use quorate_protocol::GoAwayReason;
 use quorate_protocol::Nack;
 use quorate_protocol::Start;
+use tokio_util::task::TaskTracker;
 
 use crate::world::Site;
 use crate::world::broker_and_client;
@@ -24,7 +25,7 @@ async fn a_drain_acks_what_was_sent_and_tells_everybody() {
     let mut subscriber = client.subscribe(topic, Start::Latest, 1 << 20).await;
     let mut producer = client.producer(topic).await;
     producer.publish(&["a"]).await;
-    let drained = tokio::spawn(broker.drain(Duration::from_secs(10)));
+    let drained = TaskTracker::new().spawn(broker.drain(Duration::from_secs(10)));
     let nack: Nack = producer.pipe.skip_to().await;
     assert_eq!(
         (nack.code, nack.from_sequence.get()),
