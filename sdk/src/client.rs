@@ -168,9 +168,9 @@ impl Client {
         };
         let _in_time = tokio::time::timeout(timeout, flushing).await.is_ok();
         core.cancel.cancel();
+        core.pool.close().await;
         core.tracker.close();
         core.tracker.wait().await;
-        core.pool.close().await;
         let mut report = CloseReport::default();
         for (producer, (acked, failed)) in producers.iter().zip(before) {
             let (acked_now, failed_now) = producer.counts();

@@ -35,7 +35,7 @@ pub(super) fn refusal(address: &str, reason: &ConnectionError) -> Error {
         }
         ConnectionError::TransportError(error) => by_us(address, error),
         ConnectionError::TimedOut => silence(address, "the connection fell silent for 30 s"),
-        ConnectionError::LocallyClosed => Error::closed("connection").at(address),
+        ConnectionError::LocallyClosed => lost(address, "this client gave it up"),
         ConnectionError::VersionMismatch => {
             let message = format!("{address} speaks another version of QUIC");
             Error::new(ErrorCode::UNSUPPORTED_VERSION, message)

@@ -1,8 +1,8 @@
 //! Which partition a message goes to.
 //!
-//! The same in every client: CRC32C of the key modulo the number of partitions; without a key the
-//! same of the message id's 16 bytes, big-endian as in its text. Without both, one partition is
-//! kept until its batch is full.
+//! The same in every client: `mix(CRC32C(key))` modulo the number of partitions, where `mix` is the
+//! finalizer of MurmurHash3 (32 bits); without a key the same of the message id's 16 bytes,
+//! big-endian as in its text. Without both, one partition is kept until its batch is full.
 
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
@@ -55,7 +55,7 @@ impl Chooser {
     }
 
     fn hashed(&self, bytes: &[u8]) -> u32 {
-        crc32c(bytes) % self.partitions
+        mix(crc32c(bytes)) % self.partitions
     }
 
     /// A batch of `partition` is full: keyless messages move on.
@@ -69,6 +69,13 @@ impl Chooser {
     }
 }
 
+/// Spreads the checksum's bits: those of short, similar keys differ too little.
+fn mix(checksum: u32) -> u32 {
+    let hash = (checksum ^ (checksum >> 16)).wrapping_mul(0x85eb_ca6b);
+    let hash = (hash ^ (hash >> 13)).wrapping_mul(0xc2b2_ae35);
+    hash ^ (hash >> 16)
+}
+
 #[cfg(test)]
 mod tests {
     use quorate_protocol::MessageId;
@@ -80,7 +87,8 @@ mod tests {
         let chooser = Chooser::new(Partitioner::Hash, 12, 0);
         let at = |key: &'static str| chooser.choose(&Message::new("x").key(key)).unwrap();
         // CRC32C("123456789") is the algorithm's published check value.
-        assert_eq!(at("123456789"), 0xe306_9283 % 12);
+        assert_eq!(at("123456789"), mix(0xe306_9283) % 12);
+        assert_eq!(mix(0xe306_9283), 0xac70_81cc);
         assert_eq!(at("c1"), at("c1"));
     }
 

@@ -1,0 +1,16 @@
+//! The client against a real broker: what each call promises, checked through the public door.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a failed step fails the test"
+)]
+
+mod admin;
+mod faults;
+mod publish;
+mod reading;
+mod refusal;
+mod subscribe;
+mod world;
