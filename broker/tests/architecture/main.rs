@@ -8,5 +8,6 @@ mod dependencies;
 mod floors;
 mod libraries;
 mod map;
+mod promises;
 mod sizes;
 mod source;
