@@ -77,36 +77,22 @@ async fn develop(
     invocation: &Invocation,
 ) -> Result<Exit, Failure> {
     let mut stop = Stop::listen()?;
-    let layout = Layout::prepare(arguments.data.clone())?;
     let ports = ports(arguments.base_port)?;
-    layout.write_config(ports)?;
-    let mut broker = Broker::new(&layout, ports, &invocation.overrides);
-    let started = tokio::select! {
-        started = broker.start() => started,
-        () = stop.requested() => Err(Failure::silent(Exit::Done)),
-    };
-    let result = match started {
+    let layout = Layout::prepare(arguments.data.clone())?;
+    let result = match layout.write_config(ports) {
         Ok(()) => {
-            let selection = Selection::make(context, &layout, &broker);
+            let broker = Broker::new(&layout, ports, &invocation.overrides);
             let events = Events::new(&invocation.output, !arguments.command.is_empty());
-            let mut cluster = Cluster {
+            let site = Site {
                 arguments,
                 context,
+                layout: &layout,
                 events,
-                broker: &mut broker,
-                stop,
             };
-            let result = match &selection {
-                Ok(_) => cluster.run(&layout, start).await,
-                Err(_) => Ok(Exit::Failed),
-            };
-            let stopped = cluster.stop().await;
-            let undone = selection.and_then(|selection| selection.undo(&layout));
-            result.and_then(|exit| stopped.and(undone).map(|()| exit))
+            site.develop(broker, start, &mut stop).await
         }
         Err(failure) => Err(failure),
     };
-    drop(broker);
     let removed = layout.remove_if_temporary();
     result.and_then(|exit| removed.map(|()| exit))
 }
@@ -179,27 +165,55 @@ impl Selection {
     }
 }
 
-/// The running cluster.
-struct Cluster<'a> {
+/// What does not change while the cluster runs.
+struct Site<'a> {
     arguments: &'a Arguments,
     context: &'a str,
+    layout: &'a Layout,
     events: Events<'a>,
-    broker: &'a mut Broker,
-    stop: Stop,
 }
 
-impl Cluster<'_> {
+impl Site<'_> {
+    /// Starts the broker, lends it the context, and ends both in good order.
+    async fn develop(
+        &self,
+        mut broker: Broker,
+        start: Moment,
+        stop: &mut Stop,
+    ) -> Result<Exit, Failure> {
+        tokio::select! {
+            started = broker.start() => started?,
+            () = stop.requested() => return Ok(Exit::Done),
+        }
+        let selection = Selection::make(self.context, self.layout, &broker);
+        let result = match selection {
+            Ok(selection) => {
+                let result = self.run(&mut broker, start, stop).await;
+                let undone = selection.undo(self.layout);
+                result.and_then(|exit| undone.map(|()| exit))
+            }
+            Err(failure) => Err(failure),
+        };
+        let stopped = self.stop(&mut broker, stop).await;
+        result.and_then(|exit| stopped.map(|()| exit))
+    }
+
     /// Keeps the broker running until somebody asks to stop.
-    async fn run(&mut self, layout: &Layout, start: Moment) -> Result<Exit, Failure> {
+    async fn run(
+        &self,
+        broker: &mut Broker,
+        start: Moment,
+        stop: &mut Stop,
+    ) -> Result<Exit, Failure> {
         self.events
-            .ready(self.context, layout, self.broker, clock::since(start))?;
+            .ready(self.context, self.layout, broker, clock::since(start))?;
         let mut workload = Workload::start(&self.arguments.command, self.context)?;
         let ended = tokio::select! {
             status = workload.ended() => Some(status),
-            failure = keep_running(self.broker, &self.events, self.arguments.respawn) => {
+            failure = keep_running(broker, &self.events, self.arguments.respawn) => {
                 Some(Err(failure))
             }
-            () = self.stop.requested() => None,
+            () = stop.requested() => None,
         };
         match ended {
             Some(status) => status,
@@ -208,11 +222,11 @@ impl Cluster<'_> {
     }
 
     /// Lets the broker finish; a second request does not wait for that.
-    async fn stop(&mut self) -> Result<(), Failure> {
+    async fn stop(&self, broker: &mut Broker, stop: &mut Stop) -> Result<(), Failure> {
         let announced = self.events.emit(&Event::Stopping);
         tokio::select! {
-            result = self.broker.stop() => result.and(announced),
-            () = self.stop.requested() => announced,
+            result = broker.stop() => result.and(announced),
+            () = stop.requested() => announced,
         }
     }
 }
