@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_protocol::BrokerId;
+use quorate_protocol::ByteSize;
 use quorate_protocol::GroupId;
 use quorate_protocol::GroupTag;
 use quorate_protocol::ReplicaId;
@@ -129,6 +130,7 @@ fn encode_topic(writer: &mut Writer, topic: &Topic) {
     writer.text(topic.name.as_str());
     writer.u64(topic.epoch);
     encode_settings(writer, &topic.settings);
+    writer.u64(topic.segment_bytes.get());
     writer.count(topic.partitions.len());
     for assignment in &topic.partitions {
         writer.u32(assignment.group.get());
@@ -147,6 +149,7 @@ fn decode_topic(reader: &mut Reader<'_>) -> Result<Topic, CodecError> {
     let name = decode_name(reader)?;
     let epoch = reader.u64()?;
     let settings = decode_settings(reader)?;
+    let segment_bytes = ByteSize::new(reader.u64()?);
     let mut partitions = Vec::new();
     for _ in 0..reader.count("partitions", limit(PARTITIONS_MAX))? {
         partitions.push(decode_assignment(reader)?);
@@ -156,6 +159,7 @@ fn decode_topic(reader: &mut Reader<'_>) -> Result<Topic, CodecError> {
         name,
         epoch,
         settings,
+        segment_bytes,
         partitions,
     })
 }

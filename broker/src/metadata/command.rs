@@ -5,6 +5,7 @@
 
 use quorate_protocol::AckLevel;
 use quorate_protocol::BrokerId;
+use quorate_protocol::ByteSize;
 use quorate_protocol::GroupId;
 use quorate_protocol::ProducerId;
 use quorate_protocol::StorageMode;
@@ -44,6 +45,7 @@ pub(super) enum Command {
         partitions: u32,
         replicas: u32,
         settings: TopicSettings,
+        segment_bytes: ByteSize,
     },
     /// No topic of this name any more.
     Delete { name: TopicName },
@@ -82,6 +84,7 @@ impl Command {
                 partitions,
                 replicas,
                 settings,
+                segment_bytes,
             } => {
                 writer.u8(CREATE);
                 writer.u128(id.get());
@@ -89,6 +92,7 @@ impl Command {
                 writer.u32(*partitions);
                 writer.u32(*replicas);
                 encode_settings(&mut writer, settings);
+                writer.u64(segment_bytes.get());
             }
             Self::Delete { name } => {
                 writer.u8(DELETE);
@@ -135,6 +139,7 @@ impl Command {
                 partitions: reader.u32()?,
                 replicas: reader.u32()?,
                 settings: decode_settings(reader)?,
+                segment_bytes: ByteSize::new(reader.u64()?),
             },
             DELETE => Self::Delete {
                 name: decode_name(reader)?,
@@ -253,6 +258,7 @@ mod tests {
                 partitions: 12,
                 replicas: 0,
                 settings: TopicSettings::default(),
+                segment_bytes: ByteSize::new(1 << 20),
             },
             Command::Delete { name },
             Command::Made {

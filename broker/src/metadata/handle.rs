@@ -262,6 +262,7 @@ impl Metadata {
             partitions: request.partitions,
             replicas: request.replicas,
             settings: request.settings,
+            segment_bytes: self.shared.registry.segment_bytes(),
         };
         match self.change(&command).await {
             Ok(Effect::Created { id, epoch }) => self.settled(id, epoch).await,

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use quorate_protocol::BrokerId;
+use quorate_protocol::ByteSize;
 use quorate_protocol::ErrorCode;
 use quorate_protocol::GroupId;
 use quorate_protocol::GroupTag;
@@ -102,6 +103,7 @@ impl State {
                 partitions,
                 replicas,
                 settings,
+                segment_bytes,
             } => {
                 let replicas = self.check_create(&name, partitions, replicas)?;
                 self.create(Plan {
@@ -110,6 +112,7 @@ impl State {
                     partitions,
                     replicas,
                     settings,
+                    segment_bytes,
                 })
             }
             Command::Delete { name } => self.delete(&name),
@@ -195,6 +198,7 @@ impl State {
             partitions,
             replicas,
             settings,
+            segment_bytes,
         } = plan;
         let enough = self.next_group.checked_add(partitions).is_some();
         if !enough || self.topology.topics.contains_key(&id) {
@@ -215,6 +219,7 @@ impl State {
             name: name.clone(),
             epoch,
             settings,
+            segment_bytes,
             partitions,
         });
         let epoch = self.change(|topology| {
@@ -356,6 +361,7 @@ struct Plan {
     partitions: u32,
     replicas: usize,
     settings: TopicSettings,
+    segment_bytes: ByteSize,
 }
 
 /// The incarnation of a topic's groups. Topic ids are random, so half of one tells them apart.

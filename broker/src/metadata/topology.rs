@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use quorate_protocol::BrokerId;
+use quorate_protocol::ByteSize;
 use quorate_protocol::GroupId;
 use quorate_protocol::GroupTag;
 use quorate_protocol::PartitionId;
@@ -49,6 +50,9 @@ pub struct Topic {
     pub epoch: u64,
     /// How it behaves.
     pub settings: TopicSettings,
+    /// Size at which its segments are closed, unless it keeps less. The same on all brokers, or
+    /// their logs would be cut differently.
+    pub segment_bytes: ByteSize,
     /// Its partitions in order.
     pub partitions: Vec<Assignment>,
 }
@@ -185,6 +189,7 @@ impl Topic {
                     replica: own.replica,
                     members: Members::new(members.collect()),
                     settings: self.settings,
+                    segment_bytes: self.segment_bytes,
                     made: own.made,
                 })
             })

@@ -39,7 +39,7 @@ use crate::replication::Replication;
 pub struct Config {
     /// The broker's data folder.
     pub data_dir: PathBuf,
-    /// Size at which a segment is closed, unless a topic keeps less.
+    /// Size at which segments of topics made through this broker are closed.
     pub segment_bytes: ByteSize,
     /// The largest batch.
     pub batch_bytes_max: ByteSize,
@@ -151,6 +151,12 @@ impl Registry {
         registry
     }
 
+    /// Size at which segments of new topics are closed.
+    #[must_use]
+    pub fn segment_bytes(&self) -> ByteSize {
+        self.shared.config.segment_bytes
+    }
+
     /// An open partition.
     #[must_use]
     pub fn get(&self, topic: TopicId, partition: PartitionId) -> Option<Partition> {
@@ -193,7 +199,7 @@ impl Registry {
             replica: spec.replica,
             voters: spec.members.replicas().collect(),
             dir,
-            log: retention::log_config(&spec.settings, config.segment_bytes),
+            log: retention::log_config(&spec.settings, spec.segment_bytes),
         };
         let opened = self.shared.replication.open(group, machine).await;
         let group = opened.map_err(|source| OpenError::Replica {

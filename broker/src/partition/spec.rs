@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use quorate_protocol::BrokerId;
+use quorate_protocol::ByteSize;
 use quorate_protocol::GroupId;
 use quorate_protocol::GroupTag;
 use quorate_protocol::PartitionId;
@@ -32,6 +33,8 @@ pub struct PartitionSpec {
     pub members: Members,
     /// How the topic behaves.
     pub settings: TopicSettings,
+    /// Size at which its segments are closed, unless it keeps less.
+    pub segment_bytes: ByteSize,
     /// Whether this replica was reported as made. Its folder is then never made anew.
     pub made: bool,
 }

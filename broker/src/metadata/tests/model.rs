@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use quorate_protocol::BrokerId;
+use quorate_protocol::ByteSize;
 use quorate_protocol::GroupId;
 use quorate_protocol::ProducerId;
 use quorate_protocol::TopicId;
@@ -38,6 +39,7 @@ fn command() -> impl Strategy<Value = Command> {
                 partitions,
                 replicas,
                 settings: TopicSettings::default(),
+                segment_bytes: ByteSize::new(1 << 20),
             }
         ),
         2 => name.prop_map(|name| Command::Delete { name }),
