@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -225,8 +226,19 @@ impl<M: StateMachine> Disk<M> {
             queue.running = true;
         }
         let (disk, desk) = (Arc::clone(self), Arc::clone(desk));
-        self.storage
-            .submit(Lane::Flush, Box::new(move || disk.work(&desk)));
+        let work = move || {
+            if catch_unwind(AssertUnwindSafe(|| disk.work(&desk))).is_err() {
+                let error = "the writer gave up, see its message".to_owned();
+                disk.give_up(
+                    &desk,
+                    Poison {
+                        path: desk.dir.clone(),
+                        error,
+                    },
+                );
+            }
+        };
+        self.storage.submit(Lane::Flush, Box::new(work));
     }
 
     /// Works until nothing is queued, the disk is full, or it failed.
@@ -241,15 +253,16 @@ impl<M: StateMachine> Disk<M> {
             match done {
                 Ok(()) => {}
                 Err(Stop::Full) => return self.waiting.store(true, Ordering::Relaxed),
-                Err(Stop::Fatal(poison)) => {
-                    self.fail(poison);
-                    // Nobody waits for what will not happen any more.
-                    let mut queue = desk.queue.lock();
-                    (queue.running, queue.close) = (false, None);
-                    return;
-                }
+                Err(Stop::Fatal(poison)) => return self.give_up(desk, poison),
             }
         }
+    }
+
+    /// Nobody waits for what will not happen any more.
+    fn give_up(&self, desk: &Desk, poison: Poison) {
+        self.fail(poison);
+        let mut queue = desk.queue.lock();
+        (queue.running, queue.close) = (false, None);
     }
 
     fn next_step(&self, desk: &Desk) -> Option<Step> {
