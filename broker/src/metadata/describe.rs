@@ -30,13 +30,16 @@ pub fn brokers(topology: &Topology) -> Bounded<BrokerInfo, 64> {
     }))
 }
 
-/// Where a topic's partitions are and who leads them.
+/// Where a topic's partitions are and who leads them; the preferred leader where nobody does yet,
+/// so that clients wait for the election at the right broker.
 #[must_use]
 pub fn topic_info(topic: &Topic, registry: &Registry) -> TopicInfo {
     let partitions =
         statuses(topic, registry).map(|(partition, assignment, status)| PartitionInfo {
             partition,
-            leader: status.and_then(|status| status.leader),
+            leader: status
+                .and_then(|status| status.leader)
+                .or_else(|| holders(assignment).next()),
             term: status.map_or(Term::new(0), |status| status.term),
             replicas: Bounded::clipped(holders(assignment)),
         });
