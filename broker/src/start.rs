@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use quorate_protocol::BrokerId;
 use quorate_protocol::ByteSize;
 use quorate_storage::DataDir;
 use quorate_storage::DataDirError;
@@ -113,7 +114,7 @@ pub(crate) async fn start(
     let metadata = site
         .start_metadata(&groups, &registry, socket.address, fresh)
         .await?;
-    log_recovery(&metadata, &registry, site.since(began));
+    log_recovery(site.config.node.id, &metadata, &registry, site.since(began));
     let service = Service::new(site.session_parts(metadata, registry));
     let listener = Arc::new(site.listen(socket.socket)?);
     let broker = site.open(service, listener, groups);
@@ -359,7 +360,7 @@ fn log_ready(site: &Site, client: SocketAddr, took: Duration) {
     tracing::info!(broker = %id, name, cluster, %client, ?took, "broker is ready");
 }
 
-fn log_recovery(metadata: &Metadata, registry: &Registry, took: Duration) {
+fn log_recovery(here: BrokerId, metadata: &Metadata, registry: &Registry, took: Duration) {
     let partitions = registry.all();
     let (mut records, mut bytes) = (0_u64, 0_u64);
     for partition in &partitions {
@@ -368,10 +369,18 @@ fn log_recovery(metadata: &Metadata, registry: &Registry, took: Duration) {
         records = records.saturating_add(kept);
         bytes = bytes.saturating_add(status.bytes.get());
     }
-    let topics = metadata.topology().topics().count();
+    let topology = metadata.topology();
+    let topics = topology.topics().count();
+    let wanted: usize = topology
+        .topics()
+        .flat_map(|topic| &topic.partitions)
+        .filter(|one| one.replicas.iter().any(|replica| replica.broker == here))
+        .count();
+    let (open, unavailable) = (partitions.len(), wanted.saturating_sub(partitions.len()));
     tracing::info!(
         topics,
-        partitions = partitions.len(),
+        partitions = open,
+        unavailable,
         records,
         bytes,
         ?took,

@@ -287,6 +287,14 @@ impl Session {
         self.go_away.subscribe()
     }
 
+    /// How a client went whose control stream broke: with its connection, or just so.
+    pub(super) async fn departure(&self) -> End {
+        match tokio::time::timeout(Duration::ZERO, self.connection.closed()).await {
+            Ok(lost) => End::Lost(lost),
+            Err(_) => End::Left,
+        }
+    }
+
     /// Resolves when streams are to finish what they have begun.
     pub(super) async fn ending(&self) {
         self.ending.cancelled().await;

@@ -81,7 +81,7 @@ impl Control {
                 Ok(None) => {}
                 Ok(Some(end)) => return end,
                 Err(Stop::Fault { code, detail }) => return End::Broken { code, detail },
-                Err(Stop::Gone | Stop::Reject(_)) => return End::Left,
+                Err(Stop::Gone | Stop::Reject(_)) => return self.session.departure().await,
             }
         }
     }

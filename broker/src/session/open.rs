@@ -57,7 +57,8 @@ fn why_absent(session: &Session, topic: TopicId, partition: PartitionId) -> Refu
         .iter()
         .any(|replica| replica.broker == here)
     {
-        let detail = format!("{place} is not open on this broker yet");
+        let detail =
+            format!("{place} is not open here yet; if that lasts, the broker's log says why");
         return Refusal::new(ErrorCode::LEADER_NOT_READY, detail).retry_after_ms(50);
     }
     let preferred = assignment.replicas.first().map(|replica| replica.broker);

@@ -12,6 +12,7 @@ use quorate_protocol::Nack;
 use quorate_protocol::Start;
 use tokio_util::task::TaskTracker;
 
+use crate::journal::Journal;
 use crate::world::Site;
 use crate::world::broker_and_client;
 use crate::world::within;
@@ -77,4 +78,24 @@ async fn a_folder_in_use_or_of_another_broker_is_refused() {
     let other = site.with_setting("node.id", "2");
     let error = other.try_start(InitMode::Open).await.unwrap_err();
     assert!(error.to_string().contains("belongs to broker 1"), "{error}");
+}
+
+#[tokio::test]
+async fn an_operator_can_read_what_happened() {
+    let journal = Journal::open();
+    let site = Site::new();
+    let (broker, mut client) = broker_and_client(&site).await;
+    client.create_topic("orders").await;
+    client.raw.connection.close(7u32.into(), b"\x1b[31mred");
+    within(client.raw.connection.closed()).await;
+    within(broker.drain(Duration::from_secs(5))).await;
+    journal.find(&["INFO", "data folder initialised", "data"]);
+    journal.find(&["INFO", "recovered", "topics=0", "took="]);
+    journal.find(&["INFO", "broker is ready", "cluster=", "127.0.0.1:"]);
+    let connected = journal.find(&["INFO", "client connected", "spiffe://test/admin/admin"]);
+    assert!(connected.contains("broker tests"), "{connected}");
+    journal.find(&["INFO", "topic created", "orders"]);
+    let gone = journal.find(&["INFO", "client disconnected", "red"]);
+    assert!(!gone.contains('\x1b'), "{gone:?}");
+    journal.find(&["INFO", "broker has shut down", "took="]);
 }

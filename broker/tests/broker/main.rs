@@ -12,6 +12,7 @@ mod client;
 mod credit;
 mod faults;
 mod greeting;
+mod journal;
 mod lifecycle;
 mod produce;
 mod read;

@@ -14,6 +14,7 @@ use quorate_protocol::Start;
 use quorate_protocol::StreamType;
 use quorate_protocol::SubscribeParams;
 
+use crate::journal::Journal;
 use crate::world::Site;
 use crate::world::broker_and_client;
 use crate::world::runtime;
@@ -121,6 +122,7 @@ fn a_damaged_segment_closes_its_partition_and_nothing_else() {
         + 50_000;
     bytes[at] ^= 0xff;
     std::fs::write(&path, bytes).unwrap();
+    let journal = Journal::open();
     runtime().block_on(async {
         let broker = site.try_start(InitMode::Open).await.unwrap();
         let mut client = site.client(broker.client_address()).await;
@@ -144,4 +146,7 @@ fn a_damaged_segment_closes_its_partition_and_nothing_else() {
         let expected = [ErrorCode::LEADER_NOT_READY, ErrorCode::DATA_UNAVAILABLE];
         assert!(expected.contains(&refused), "{refused}");
     });
+    let file = path.file_name().unwrap().to_str().unwrap();
+    journal.find(&["INFO", "recovered", "partitions=1 unavailable=1"]);
+    journal.find(&["ERROR", "damaged/0", file, "is damaged at byte"]);
 }

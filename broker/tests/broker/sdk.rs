@@ -59,7 +59,7 @@ async fn what_is_published_is_delivered_once_and_in_order() {
             .zip(0..)
             .all(|(text, number)| *text == format!("message {number}"))
     );
-    drop(client);
+    within(client.close(Duration::from_secs(5))).await.unwrap();
     within(broker.drain(Duration::from_secs(5))).await;
 }
 

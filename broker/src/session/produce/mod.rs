@@ -223,7 +223,7 @@ impl Producing<'_> {
     async fn handle_frame(&mut self, frame: Frame) -> Result<(), Stop> {
         match frame.header.kind {
             Kind::PUBLISH => self.handle_publish(frame.body).await,
-            Kind::REWIND if self.phase == Phase::Discarding => {
+            Kind::REWIND => {
                 let rewind = Rewind::decode_frame(&frame.header, &frame.body)?;
                 self.next = rewind.sequence;
                 self.phase = Phase::Open;
