@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::transport::quic;
+use crate::transport::reset;
 use crate::transport::runtime::TrackedRuntime;
 use crate::transport::settings::Config;
 use crate::transport::socket::SegmentedSocket;
@@ -69,7 +70,8 @@ pub(crate) fn bind(config: &Config, parts: Parts) -> Result<Bound, BindError> {
     enlarge_buffers(&parts.socket)?;
     let address = parts.socket.local_addr()?;
     let on_loopback = address.ip().is_loopback() || address.ip().is_unspecified();
-    let endpoint_config = quic::endpoint_config(on_loopback);
+    let mut endpoint_config = quic::endpoint_config(on_loopback);
+    reset::outlive_restart(&mut endpoint_config, &config.material.key);
     let runtime = Arc::new(TrackedRuntime(parts.tracker));
     let socket = SegmentedSocket::new(
         runtime.wrap_udp_socket(parts.socket)?,

@@ -15,6 +15,7 @@ mod pace;
 mod quic;
 mod receiver;
 mod report;
+mod reset;
 mod runtime;
 mod sender;
 mod settings;
