@@ -16,8 +16,8 @@ use crate::failure::Failure;
 const SECTIONS: [&str; 5] = ["client", "producer", "subscribe", "read", "topic"];
 /// Sections of a context that other programs read.
 const FOREIGN_SECTIONS: [&str; 1] = ["gateway"];
-/// How long saying goodbye may take.
-const GOODBYE: Duration = Duration::from_secs(1);
+/// Enough to send a goodbye; its answer is not worth waiting for.
+const GOODBYE: Duration = Duration::from_millis(20);
 const CONTEXT_VARIABLE: &str = "QUORATE_CONTEXT";
 
 /// Where the brokers are and who we are, as typed on the command line.
@@ -214,9 +214,9 @@ impl Settings {
     }
 }
 
-/// Says goodbye, so that no broker waits for this client; not for longer than it is worth.
+/// Says goodbye, so that no broker keeps a place for this client.
 pub(crate) async fn part(client: &Client) {
-    let _in_time = tokio::time::timeout(GOODBYE * 2, client.close(GOODBYE)).await;
+    let _answered = tokio::time::timeout(GOODBYE, client.close(GOODBYE)).await;
 }
 
 fn in_section(key: &str, section: &str) -> bool {

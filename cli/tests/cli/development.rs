@@ -99,6 +99,36 @@ fn a_killed_broker_comes_back_with_its_records() {
 }
 
 #[test]
+fn a_stream_outlives_its_broker_without_loss_or_duplicate() {
+    const COUNT: u64 = 3000;
+    let home = Home::new();
+    let mut dev = Told::start(&mut home.command(&[&DEV[..], &["--respawn", "10ms"]].concat()));
+    let ready = dev.event("ready");
+    let count = COUNT.to_string();
+    let publish = [
+        "pub",
+        "orders",
+        "--sequence",
+        "--rate",
+        "4000",
+        "--json",
+        "--count",
+        &count,
+    ];
+    let mut publisher = Told::start(&mut home.command(&publish));
+    for offset in 0..COUNT {
+        assert_eq!(publisher.next()["offset"], offset);
+        if offset == COUNT / 3 {
+            kill(pid(&ready["brokers"][0]), Signal::KILL);
+        }
+    }
+    assert_eq!(publisher.wait(), Some(0));
+    let ran = home.run(&["sub", "orders", "--from", "earliest", "--until", "tail"]);
+    let expected: Vec<_> = (1..=COUNT).map(|n| n.to_string()).collect();
+    assert_eq!(ran.stdout.lines().collect::<Vec<_>>(), expected);
+}
+
+#[test]
 fn without_respawn_the_cluster_ends_with_its_last_broker() {
     let home = Home::new();
     let mut dev = Told::start(&mut home.command(&[&DEV[..], &["--respawn", "0"]].concat()));
