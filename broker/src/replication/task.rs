@@ -29,6 +29,9 @@ use crate::replication::shard::event::{Act, In, Opening};
 /// Ticks between attempts to write to a full disk.
 const RETRY_TICKS: u32 = 20;
 
+/// The file without which a folder holds no log.
+const IDENTITY: &str = "replica.json";
+
 /// What replication is given of the world.
 #[derive(Clone)]
 pub struct Environment {
@@ -282,17 +285,23 @@ fn window(spec: &GroupSpec, config: &ReplicationConfig) -> ElectionWindow {
     ElectionWindow::of(place, spec.voters.len(), config.election_ticks)
 }
 
-/// Removes a folder with the files in it; all of it may be gone already.
+/// Removes a folder with the files in it; all of it may be gone already. The identity goes first, so
+/// that what a crash leaves is no log, instead of a damaged one.
 fn remove_all(storage: &dyn Storage, dir: &Path) -> std::io::Result<()> {
     if !storage.exists(dir)? {
         return Ok(());
     }
-    for entry in storage.list(dir)? {
+    let mut entries = storage.list(dir)?;
+    entries.sort_by_key(|entry| entry.name != IDENTITY);
+    for entry in entries {
         let path = dir.join(&entry.name);
         if entry.is_dir {
-            remove_all(storage, &path)?
-        } else {
-            storage.remove(&path)?
+            remove_all(storage, &path)?;
+            continue;
+        }
+        storage.remove(&path)?;
+        if entry.name == IDENTITY {
+            storage.sync_dir(dir)?;
         }
     }
     storage.remove_dir(dir)?;
@@ -321,8 +330,9 @@ impl<M: StateMachine> Task<M> {
             let ticking = self.shard.needs_ticks() || self.disk.is_full();
             tokio::select! {
                 biased;
-                () = self.inbox.filled() => {}
+                // First, or a busy inbox would keep heartbeats back.
                 _ = clock.tick(), if ticking => input.push(In::Tick),
+                () = self.inbox.filled() => {}
                 () = stop.cancelled() => return,
             }
             self.inbox.take(&mut input);
