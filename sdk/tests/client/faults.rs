@@ -110,10 +110,8 @@ async fn a_client_survives_many_restarts_in_order() {
         }
         broker = Some(site.start().await);
     }
-    let mut next = 0;
-    for delivery in deliveries {
-        assert_eq!(within(delivery).await.unwrap().offset.unwrap().get(), next);
-        next += 1;
+    for (n, delivery) in (0..).zip(deliveries) {
+        assert_eq!(within(delivery).await.unwrap().offset.unwrap().get(), n);
     }
     let page = client.read("orders").limit(10_000);
     let page = within(page.into_future()).await.unwrap();
