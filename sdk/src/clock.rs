@@ -33,6 +33,21 @@ impl Clock {
         u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
     }
 
+    /// The same, cheaper and up to some milliseconds late.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn wall_micros_coarse(&self) -> u64 {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+        let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+        let micros = u64::try_from(time.tv_nsec / 1_000).unwrap_or_default();
+        seconds.saturating_mul(1_000_000).saturating_add(micros)
+    }
+
+    /// The same, where there is nothing cheaper.
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn wall_micros_coarse(&self) -> u64 {
+        self.wall_micros()
+    }
+
     /// Sleeps until `moment` on the scale of [`Self::monotonic`].
     pub(crate) async fn sleep_until(&self, moment: Duration) {
         tokio::time::sleep_until(self.start + moment).await;

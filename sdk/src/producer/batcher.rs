@@ -17,11 +17,14 @@ use quorate_protocol::RecordDraft;
 
 use crate::error::Error;
 use crate::message::Message;
+use crate::producer::budget::Room;
 use crate::producer::delivery::BatchState;
 use crate::producer::delivery::Place;
 
 /// A batch takes no more messages after this age, so that they share one deadline.
 const OPEN_US_MAX: u64 = 100_000;
+/// Room is taken in pieces of at most this much.
+const ROOM_PIECE_MAX: usize = 64 << 10;
 /// A batch's first memory when nothing is known of its size.
 const CAPACITY_MIN: usize = 1 << 10;
 
@@ -37,8 +40,10 @@ pub(super) struct Limits {
 pub(super) struct Pending {
     pub(super) builder: BatchBuilder,
     pub(super) state: Arc<BatchState>,
-    /// Room its messages take.
-    pub(super) cost: usize,
+    /// Room taken for its messages, now and then more than they need.
+    pub(super) room: usize,
+    /// Room they need.
+    used: usize,
     pub(super) deadline: Duration,
     /// Counts the partition's batches.
     pub(super) number: u64,
@@ -53,9 +58,20 @@ pub(super) struct Pending {
 /// What a message needs besides its content.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Terms {
+    /// Room it needs.
     pub(super) cost: usize,
+    /// The room was taken by the caller.
+    pub(super) prepaid: bool,
+    /// The wall clock, some milliseconds late at most.
     pub(super) wall_us: u64,
     pub(super) timeout: Duration,
+}
+
+/// The exact time, asked for once per batch.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Now {
+    pub(super) monotonic: Duration,
+    pub(super) wall_us: u64,
 }
 
 /// Where a message went.
@@ -76,6 +92,8 @@ pub(super) enum Refused {
     Closed(Error),
     /// This message fits no batch.
     Batch(BatchError),
+    /// There is no room now.
+    Full,
 }
 
 /// What the sender may take now.
@@ -94,6 +112,7 @@ pub(super) enum Next {
 pub(super) struct Queue {
     limits: Limits,
     place: Arc<Place>,
+    room: Room,
     open: Option<Box<Pending>>,
     full: VecDeque<Box<Pending>>,
     closed: Option<Error>,
@@ -104,10 +123,11 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub(super) fn new(limits: Limits, place: Arc<Place>) -> Self {
+    pub(super) fn new(limits: Limits, place: Arc<Place>, room: Room) -> Self {
         Self {
             limits,
             place,
+            room,
             open: None,
             full: VecDeque::new(),
             closed: None,
@@ -123,7 +143,7 @@ impl Queue {
         &mut self,
         message: &Message,
         terms: Terms,
-        now: impl FnOnce() -> Duration,
+        now: impl FnOnce() -> Now,
     ) -> Result<Pushed, Refused> {
         if let Some(closed) = &self.closed {
             return Err(Refused::Closed(closed.clone()));
@@ -143,14 +163,20 @@ impl Queue {
             return Err(Refused::Closed(Error::closed("producer")));
         };
         let index = open.builder.record_count();
-        if let Err(error) = append(&mut open.builder, message, terms.wall_us) {
-            if index == 0 {
-                self.open = None;
+        let added = match open.take_room(terms, &self.room) {
+            true => open.append(message, terms).map_err(Refused::Batch),
+            false => Err(Refused::Full),
+        };
+        if let Err(refused) = added {
+            if terms.prepaid {
+                // It goes back to whoever paid.
+                open.room -= terms.cost;
             }
-            return Err(Refused::Batch(error));
+            if index == 0 {
+                self.discard_open();
+            }
+            return Err(refused);
         }
-        open.cost += terms.cost;
-        open.ids.extend(message.id);
         let state = Arc::clone(&open.state);
         if open.builder.len() >= self.limits.bytes_max {
             filled = true;
@@ -175,7 +201,7 @@ impl Queue {
             && open.has_ids == message.id.is_some()
             && message.id.is_none_or(|id| !open.ids.contains(&id))
             && open.timeout == terms.timeout
-            && terms.wall_us.wrapping_sub(open.opened_us) <= self.open_us_max()
+            && terms.wall_us.abs_diff(open.opened_us) <= self.open_us_max()
     }
 
     fn open_us_max(&self) -> u64 {
@@ -183,21 +209,30 @@ impl Queue {
         OPEN_US_MAX.max(linger)
     }
 
-    fn fresh(&mut self, message: &Message, terms: Terms, now: Duration) -> Box<Pending> {
+    fn fresh(&mut self, message: &Message, terms: Terms, now: Now) -> Box<Pending> {
         let number = self.next_number;
         self.next_number += 1;
         Box::new(Pending {
             builder: BatchBuilder::new(self.capacity.max(terms.cost)),
             state: BatchState::new(&self.place),
-            cost: 0,
-            deadline: now.saturating_add(terms.timeout),
+            room: 0,
+            used: 0,
+            deadline: now.monotonic.saturating_add(terms.timeout),
             number,
-            opened: now,
-            opened_us: terms.wall_us,
+            opened: now.monotonic,
+            opened_us: now.wall_us,
             timeout: terms.timeout,
             ids: HashSet::new(),
             has_ids: message.id.is_some(),
         })
+    }
+
+    /// Forgets a batch that got no message.
+    #[cold]
+    fn discard_open(&mut self) {
+        if let Some(open) = self.open.take() {
+            self.room.give(open.room);
+        }
     }
 
     fn seal(&mut self) {
@@ -298,21 +333,60 @@ impl Queue {
     }
 }
 
-#[inline]
-fn append(builder: &mut BatchBuilder, message: &Message, wall_us: u64) -> Result<(), BatchError> {
-    let draft = RecordDraft {
-        key: message.key.as_deref(),
-        value: message.value.as_deref(),
-        headers: &[],
-        timestamp_us: message.timestamp_us.unwrap_or(wall_us),
-        id: message.id,
-    };
-    if message.headers.is_empty() {
-        return builder.push(&draft);
+impl Pending {
+    /// Makes sure of room for one more message. Taken in growing pieces, since each costs as much
+    /// as the rest of the work; never more than as much again as the batch needs.
+    #[inline]
+    fn take_room(&mut self, terms: Terms, room: &Room) -> bool {
+        if terms.prepaid {
+            self.room += terms.cost;
+            return true;
+        }
+        let needed = (self.used + terms.cost).saturating_sub(self.room);
+        if needed == 0 {
+            return true;
+        }
+        let piece = self.used.clamp(needed, ROOM_PIECE_MAX.max(needed));
+        let taken = match (room.try_take(piece), piece > needed) {
+            (true, _) => piece,
+            (false, true) if room.try_take(needed) => needed,
+            (false, _) => return false,
+        };
+        self.room += taken;
+        true
     }
-    let headers: Vec<_> = message
-        .headers
-        .iter()
+
+    #[inline]
+    fn append(&mut self, message: &Message, terms: Terms) -> Result<(), BatchError> {
+        let draft = RecordDraft {
+            key: message.key.as_deref(),
+            value: message.value.as_deref(),
+            headers: &[],
+            timestamp_us: match message.timestamp_us {
+                Some(micros) => micros,
+                None => terms.wall_us.max(self.opened_us),
+            },
+            id: message.id,
+        };
+        match message.headers.is_empty() {
+            true => self.builder.push(&draft),
+            false => push_with_headers(&mut self.builder, draft, message),
+        }?;
+        self.used += terms.cost;
+        if let Some(id) = message.id {
+            self.ids.insert(id);
+        }
+        Ok(())
+    }
+}
+
+fn push_with_headers(
+    builder: &mut BatchBuilder,
+    draft: RecordDraft<'_>,
+    message: &Message,
+) -> Result<(), BatchError> {
+    let headers = message.headers.iter();
+    let headers: Vec<_> = headers
         .map(|(name, value)| (name.as_str(), value.as_deref()))
         .collect();
     builder.push(&RecordDraft {
@@ -327,24 +401,43 @@ mod tests {
     use quorate_protocol::PartitionId;
 
     use super::*;
+    use crate::producer::budget::Budget;
 
     const SECOND: Duration = Duration::from_secs(1);
 
     fn queue(bytes_max: usize, linger: Duration) -> Queue {
+        queue_within(&Budget::new(1 << 30), bytes_max, linger)
+    }
+
+    fn queue_within(budget: &Arc<Budget>, bytes_max: usize, linger: Duration) -> Queue {
         let place = Place {
             topic: Arc::from("t"),
             partition: PartitionId::new(0),
         };
-        Queue::new(Limits { bytes_max, linger }, Arc::new(place))
+        let room = Room::new(1 << 30, budget);
+        Queue::new(Limits { bytes_max, linger }, Arc::new(place), room)
     }
 
     fn push_at(queue: &mut Queue, message: &Message, now: Duration) -> Pushed {
-        let terms = Terms {
-            cost: message.cost(),
-            wall_us: u64::try_from(now.as_micros()).unwrap(),
+        queue
+            .push(message, terms(message.cost(), now), || exact(now))
+            .unwrap()
+    }
+
+    fn terms(cost: usize, now: Duration) -> Terms {
+        Terms {
+            cost,
+            prepaid: false,
+            wall_us: exact(now).wall_us,
             timeout: 30 * SECOND,
-        };
-        queue.push(message, terms, || now).unwrap()
+        }
+    }
+
+    fn exact(monotonic: Duration) -> Now {
+        Now {
+            monotonic,
+            wall_us: u64::try_from(monotonic.as_micros()).unwrap(),
+        }
     }
 
     fn records(next: Next) -> Option<u32> {
@@ -423,32 +516,58 @@ mod tests {
         let message = Message::new("a");
         push_at(&mut queue, &message, SECOND);
         queue.close(Error::closed("producer"));
-        let terms = Terms {
-            cost: 1,
-            wall_us: 0,
-            timeout: SECOND,
-        };
-        assert!(matches!(
-            queue.push(&message, terms, || SECOND),
-            Err(Refused::Closed(_))
-        ));
+        let refused = queue.push(&message, terms(1, SECOND), || exact(SECOND));
+        assert!(matches!(refused, Err(Refused::Closed(_))));
         assert_eq!(records(queue.next(SECOND, false)), Some(1));
     }
 
     #[test]
     fn a_message_that_fits_no_batch_leaves_no_trace() {
-        let mut queue = queue(1 << 20, Duration::ZERO);
-        let terms = Terms {
-            cost: 9 << 20,
-            wall_us: 0,
-            timeout: SECOND,
-        };
+        let budget = Budget::new(1 << 30);
+        let mut queue = queue_within(&budget, 1 << 20, Duration::ZERO);
         let message = Message::new(vec![0; 9 << 20]);
-        assert!(matches!(
-            queue.push(&message, terms, || SECOND),
-            Err(Refused::Batch(_))
-        ));
+        let refused = queue.push(&message, terms(9 << 20, SECOND), || exact(SECOND));
+        assert!(matches!(refused, Err(Refused::Batch(_))));
         assert!(queue.is_empty());
+        assert_eq!(budget.taken(), 0);
+    }
+
+    #[test]
+    fn room_is_taken_ahead_but_never_more_than_as_much_again() {
+        let budget = Budget::new(1 << 30);
+        let mut queue = queue_within(&budget, 1 << 20, Duration::ZERO);
+        let message = Message::new(vec![0; 100]);
+        for count in 1..=2000 {
+            push_at(&mut queue, &message, SECOND);
+            let needed = count * message.cost();
+            let taken = budget.taken();
+            assert!(
+                (needed..=2 * needed).contains(&taken),
+                "{taken} for {needed}"
+            );
+        }
+        let Next::Batch(pending) = queue.next(SECOND, true) else {
+            panic!("a batch is there");
+        };
+        assert_eq!(pending.room, budget.taken());
+    }
+
+    #[test]
+    fn without_room_nothing_is_taken_and_prepaid_messages_still_fit() {
+        let budget = Budget::new(500);
+        let mut queue = queue_within(&budget, 1 << 20, Duration::ZERO);
+        let message = Message::new(vec![0; 100]);
+        while queue
+            .push(&message, terms(164, SECOND), || exact(SECOND))
+            .is_ok()
+        {}
+        assert_eq!(budget.taken(), 3 * 164);
+        let prepaid = Terms {
+            prepaid: true,
+            ..terms(164, SECOND)
+        };
+        let pushed = queue.push(&message, prepaid, || exact(SECOND)).unwrap();
+        assert_eq!(pushed.index, 3);
     }
 
     proptest! {

@@ -23,7 +23,10 @@ impl Budget {
         })
     }
 
-    fn try_take(&self, bytes: u32) -> bool {
+    fn try_take(&self, bytes: usize) -> bool {
+        let Ok(bytes) = u32::try_from(bytes) else {
+            return false;
+        };
         match self.room.try_acquire_many(bytes) {
             Ok(room) => {
                 room.forget();
@@ -33,8 +36,9 @@ impl Budget {
         }
     }
 
-    async fn take(&self, bytes: u32) -> Result<Taken<'_>> {
-        let room = self.room.acquire_many(bytes).await;
+    async fn take(&self, bytes: usize) -> Result<Taken<'_>> {
+        let many = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let room = self.room.acquire_many(many).await;
         room.map_err(|_| Error::closed("client"))?.forget();
         Ok(Taken { from: self, bytes })
     }
@@ -52,7 +56,7 @@ impl Budget {
 /// Room that goes back unless it is kept.
 struct Taken<'a> {
     from: &'a Budget,
-    bytes: u32,
+    bytes: usize,
 }
 
 impl Taken<'_> {
@@ -63,8 +67,7 @@ impl Taken<'_> {
 
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
-        self.from
-            .give(usize::try_from(self.bytes).unwrap_or_default());
+        self.from.give(self.bytes);
     }
 }
 
@@ -90,19 +93,19 @@ impl Room {
 
     /// Takes room at once or not at all.
     #[inline]
-    pub(super) fn try_take(&self, bytes: u32) -> bool {
+    pub(super) fn try_take(&self, bytes: usize) -> bool {
         if !self.own.try_take(bytes) {
             return false;
         }
         if self.client.try_take(bytes) {
             return true;
         }
-        self.own.give(usize::try_from(bytes).unwrap_or_default());
+        self.own.give(bytes);
         false
     }
 
     /// Waits for room, first come, first served. Cancel-safe.
-    pub(super) async fn take(&self, bytes: u32) -> Result<()> {
+    pub(super) async fn take(&self, bytes: usize) -> Result<()> {
         let own = self.own.take(bytes).await?;
         self.client.take(bytes).await?.keep();
         own.keep();

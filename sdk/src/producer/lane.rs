@@ -24,6 +24,7 @@ use crate::level::AckLevel;
 use crate::message::Message;
 use crate::producer::batcher::Limits;
 use crate::producer::batcher::Next;
+use crate::producer::batcher::Now;
 use crate::producer::batcher::Pending;
 use crate::producer::batcher::Pushed;
 use crate::producer::batcher::Queue;
@@ -103,7 +104,11 @@ impl Lane {
     pub(super) fn new(common: Common, place: Arc<Place>, producer: ProducerGranted) -> Self {
         let topic_hash = common.topic_id.hash32();
         Self {
-            queue: Mutex::new(Queue::new(common.limits, Arc::clone(&place))),
+            queue: Mutex::new(Queue::new(
+                common.limits,
+                Arc::clone(&place),
+                common.room.clone(),
+            )),
             window: Mutex::new(Window::new(producer, topic_hash, common.committed)),
             common,
             place,
@@ -114,18 +119,19 @@ impl Lane {
         }
     }
 
-    /// Accepts a message whose room has been taken.
+    /// Accepts a message.
     #[inline]
     pub(super) fn push(&self, message: &Message, terms: Terms) -> Result<Pushed, Refused> {
         let clock = &self.common.core.clock;
-        let pushed = self
-            .queue
-            .lock()
-            .push(message, terms, || clock.monotonic())?;
-        if pushed.wake {
+        let now = || Now {
+            monotonic: clock.monotonic(),
+            wall_us: clock.wall_micros(),
+        };
+        let pushed = self.queue.lock().push(message, terms, now);
+        if pushed.as_ref().map_or(true, |pushed| pushed.wake) {
             self.wake.notify_one();
         }
-        Ok(pushed)
+        pushed
     }
 
     /// What the sender does next on a stream that is open.
@@ -169,7 +175,7 @@ impl Lane {
             count,
             bytes: bytes.clone(),
             state: pending.state,
-            cost: pending.cost,
+            cost: pending.room,
             deadline: pending.deadline,
             number: pending.number,
             maybe_applied: true,
@@ -247,7 +253,7 @@ impl Lane {
         let unsent = self.queue.lock().expire(now);
         for pending in unsent {
             let error = late("the message could not be sent").with_outcome(Outcome::NotApplied);
-            self.common.room.give(pending.cost);
+            self.common.room.give(pending.room);
             self.fail(&pending.state, pending.builder.record_count(), &error);
         }
         self.note_answered();
@@ -297,7 +303,7 @@ impl Lane {
         let unsent = self.queue.lock().drain();
         for pending in unsent {
             let error = error.clone().with_outcome(Outcome::NotApplied);
-            self.common.room.give(pending.cost);
+            self.common.room.give(pending.room);
             self.fail(&pending.state, pending.builder.record_count(), &error);
         }
         self.note_answered();

@@ -122,20 +122,45 @@ impl Producer {
         self.send_within(message.into(), self.shared.timeout).await
     }
 
+    #[inline]
     async fn send_within(&self, message: Message, timeout: Duration) -> Result<Delivery> {
-        let (partition, cost) = self.shared.check(&message)?;
-        if !self.shared.common.room.try_take(cost) {
-            self.shared.common.room.take(cost).await?;
+        let shared = &*self.shared;
+        let (partition, cost) = shared.check(&message)?;
+        if !shared.wants_breath() {
+            match shared.push(&message, partition, shared.terms(cost, timeout)) {
+                Err(Refused::Full) => {}
+                pushed => return pushed.map_err(refusal),
+            }
         }
-        let taken = Room {
-            shared: &self.shared,
-            bytes: cost,
+        self.wait_and_send(message, partition, shared.terms(cost, timeout))
+            .await
+    }
+
+    /// Lets others run, waits for room if there is none, then sends.
+    #[cold]
+    async fn wait_and_send(
+        &self,
+        message: Message,
+        partition: u32,
+        terms: Terms,
+    ) -> Result<Delivery> {
+        let shared = &*self.shared;
+        shared.since_breath.store(0, Ordering::Relaxed);
+        tokio::task::yield_now().await;
+        match shared.push(&message, partition, terms) {
+            Err(Refused::Full) => {}
+            pushed => return pushed.map_err(refusal),
+        }
+        shared.common.room.take(terms.cost).await?;
+        let taken = Taken {
+            shared,
+            bytes: terms.cost,
         };
-        if self.shared.since_breath.load(Ordering::Relaxed) > BREATH_BYTES {
-            self.shared.since_breath.store(0, Ordering::Relaxed);
-            tokio::task::yield_now().await;
-        }
-        let delivery = self.shared.push(&message, partition, cost, timeout)?;
+        let prepaid = Terms {
+            prepaid: true,
+            ..terms
+        };
+        let delivery = shared.push(&message, partition, prepaid).map_err(refusal)?;
         taken.keep();
         Ok(delivery)
     }
@@ -157,18 +182,14 @@ impl Producer {
             Ok(checked) => checked,
             Err(error) => return Err(TrySendError::Invalid(message, error)),
         };
-        if !self.shared.common.room.try_take(cost) {
-            return Err(TrySendError::Full(message));
-        }
-        let timeout = self.shared.timeout;
-        let pushed = self.shared.push(&message, partition, cost, timeout);
-        pushed.map_err(|error| {
-            self.shared.give(cost);
-            match error.code() {
-                ErrorCode::BATCH_TOO_LARGE => TrySendError::Invalid(message, error),
-                _ => TrySendError::Closed(message),
-            }
-        })
+        let terms = self.shared.terms(cost, self.shared.timeout);
+        self.shared
+            .push(&message, partition, terms)
+            .map_err(|refused| match refused {
+                Refused::Full => TrySendError::Full(message),
+                Refused::Closed(_) => TrySendError::Closed(message),
+                refused @ Refused::Batch(_) => TrySendError::Invalid(message, refusal(refused)),
+            })
     }
 
     /// Waits for room for a message of `bytes` (value, key and headers). Cancel-safe.
@@ -233,13 +254,12 @@ impl Producer {
 impl Shared {
     /// Where the message goes and how much room it takes.
     #[inline]
-    fn check(&self, message: &Message) -> Result<(u32, u32)> {
+    fn check(&self, message: &Message) -> Result<(u32, usize)> {
         let cost = message.cost();
         if cost > self.record_bytes_max {
             return Err(self.too_large(cost));
         }
-        let partition = self.chooser.choose(message)?;
-        Ok((partition, u32::try_from(cost).unwrap_or(u32::MAX)))
+        Ok((self.chooser.choose(message)?, cost))
     }
 
     #[cold]
@@ -251,35 +271,33 @@ impl Shared {
         )
     }
 
-    /// Accepts a message whose room has been taken.
     #[inline]
-    fn push(
-        &self,
-        message: &Message,
-        partition: u32,
-        cost: u32,
-        timeout: Duration,
-    ) -> Result<Delivery> {
-        let lane = self.lane(partition)?;
-        let bytes = usize::try_from(cost).unwrap_or(usize::MAX);
-        let terms = Terms {
-            cost: bytes,
-            wall_us: self.common.core.clock.wall_micros(),
+    fn terms(&self, cost: usize, timeout: Duration) -> Terms {
+        Terms {
+            cost,
+            prepaid: false,
+            wall_us: self.common.core.clock.wall_micros_coarse(),
             timeout,
-        };
-        match lane.push(message, terms) {
-            Ok(pushed) => {
-                self.since_breath.fetch_add(bytes, Ordering::Relaxed);
-                if pushed.filled {
-                    self.chooser.batch_is_full(partition);
-                }
-                Ok(Delivery::new(pushed.state, pushed.index))
-            }
-            Err(Refused::Closed(error)) => Err(error),
-            Err(Refused::Batch(error)) => {
-                Err(Error::new(ErrorCode::BATCH_TOO_LARGE, error.to_string()))
-            }
         }
+    }
+
+    #[inline]
+    fn wants_breath(&self) -> bool {
+        self.since_breath.load(Ordering::Relaxed) > BREATH_BYTES
+    }
+
+    #[inline]
+    fn push(&self, message: &Message, partition: u32, terms: Terms) -> Result<Delivery, Refused> {
+        let lane = self.lane(partition).map_err(Refused::Closed)?;
+        let pushed = lane.push(message, terms)?;
+        // Not exact between threads, and need not be.
+        let since = self.since_breath.load(Ordering::Relaxed);
+        self.since_breath
+            .store(since + terms.cost, Ordering::Relaxed);
+        if pushed.filled {
+            self.chooser.batch_is_full(partition);
+        }
+        Ok(Delivery::new(pushed.state, pushed.index))
     }
 
     #[inline]
@@ -323,12 +341,6 @@ impl Shared {
         })
     }
 
-    fn give(&self, bytes: u32) {
-        self.common
-            .room
-            .give(usize::try_from(bytes).unwrap_or_default());
-    }
-
     fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
         for lane in self.lanes() {
@@ -345,21 +357,29 @@ impl Drop for Shared {
 }
 
 /// Room for one message that goes back unless it is used.
-struct Room<'a> {
+struct Taken<'a> {
     shared: &'a Shared,
-    bytes: u32,
+    bytes: usize,
 }
 
-impl Room<'_> {
+impl Taken<'_> {
     fn keep(mut self) {
         self.bytes = 0;
     }
 }
 
-impl Drop for Room<'_> {
+impl Drop for Taken<'_> {
     fn drop(&mut self) {
-        if self.bytes > 0 {
-            self.shared.give(self.bytes);
-        }
+        self.shared.common.room.give(self.bytes);
+    }
+}
+
+/// Why a message was not accepted, as an error.
+#[cold]
+fn refusal(refused: Refused) -> Error {
+    match refused {
+        Refused::Closed(error) => error,
+        Refused::Batch(error) => Error::new(ErrorCode::BATCH_TOO_LARGE, error.to_string()),
+        Refused::Full => Error::new(ErrorCode::WOULD_BLOCK, "the producer's buffers are full"),
     }
 }

@@ -9,14 +9,16 @@ use crate::error::Result;
 use crate::message::Message;
 use crate::producer::Delivery;
 use crate::producer::Producer;
+use crate::producer::batcher::Terms;
 use crate::producer::delivery::Place;
+use crate::producer::refusal;
 
 /// Room for one message; dropped unused, it goes back.
 #[derive(Debug)]
 #[must_use = "a permit holds room in the producer's buffers"]
 pub struct Permit {
     producer: Producer,
-    bytes: u32,
+    bytes: usize,
 }
 
 pub(super) async fn reserve(producer: &Producer, bytes: usize) -> Result<Permit> {
@@ -25,7 +27,6 @@ pub(super) async fn reserve(producer: &Producer, bytes: usize) -> Result<Permit>
     if cost > shared.record_bytes_max {
         return Err(shared.too_large(cost));
     }
-    let cost = u32::try_from(cost).unwrap_or(u32::MAX);
     shared.common.room.take(cost).await?;
     Ok(Permit {
         producer: producer.clone(),
@@ -43,7 +44,11 @@ impl Permit {
                 let why = format!("a message of about {cost} bytes exceeds the permit of {room}");
                 return Err(Error::invalid(why));
             }
-            let delivery = shared.push(&message, partition, cost, shared.timeout)?;
+            let terms = Terms {
+                prepaid: true,
+                ..shared.terms(cost, shared.timeout)
+            };
+            let delivery = shared.push(&message, partition, terms).map_err(refusal)?;
             self.bytes = room - cost;
             Ok(delivery)
         });
@@ -59,6 +64,6 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.producer.shared.give(self.bytes);
+        self.producer.shared.common.room.give(self.bytes);
     }
 }
