@@ -167,15 +167,9 @@ impl Failure {
 
     /// The form of `--json`.
     pub(crate) fn to_json(&self) -> impl Serialize {
-        let known = ErrorCode::ALL.iter().find(|info| info.code == self.code);
-        let cause = self
-            .cause
-            .clone()
-            .or_else(|| known.map(|info| info.cause.to_owned()));
-        let help = self
-            .help
-            .clone()
-            .or_else(|| known.map(|info| info.fix.to_owned()));
+        let (cause, fix) = general(self.code).unzip();
+        let cause = self.cause.clone().or_else(|| cause.map(str::to_owned));
+        let help = self.help.clone().or_else(|| fix.map(str::to_owned));
         ErrorLine {
             error: ErrorBody {
                 code: self.code.to_string(),
@@ -216,11 +210,22 @@ impl From<quorate::Error> for Failure {
             _ => Exit::Failed,
         };
         let mut failure = Self::new(code, exit, error.to_string());
-        failure.help = error.help().map(str::to_owned);
+        // The message of a wrong argument says more than the advice for all of them.
+        let general = general(code).map(|(_, fix)| fix);
+        let advice = error
+            .help()
+            .filter(|help| exit != Exit::Usage || Some(*help) != general);
+        failure.help = advice.map(str::to_owned);
         failure.retryable = error.is_retryable();
         failure.outcome = error.outcome();
         failure
     }
+}
+
+/// The cause and the fix that hold for every error of this code.
+fn general(code: ErrorCode) -> Option<(&'static str, &'static str)> {
+    let info = ErrorCode::ALL.iter().find(|info| info.code == code)?;
+    Some((info.cause, info.fix))
 }
 
 #[derive(Serialize)]

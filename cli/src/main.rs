@@ -87,6 +87,10 @@ fn refuse(error: &clap::Error) -> Exit {
     }
     let text = error.render().to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+    let text = text
+        .strip_suffix("For more information, try '--help'.")
+        .unwrap_or(text)
+        .trim_end();
     let (message, rest) = text.split_once('\n').unwrap_or((text, ""));
     let failure = Failure::usage(message);
     let failure = match rest.trim() {

@@ -130,9 +130,9 @@ fn print(report: Report, output: &Output) -> Result<(), Failure> {
             Status::Fail => "FAIL",
             Status::Skip => "skip",
         };
-        output.line(format_args!("{mark}  {:<12} {}", check.name, check.detail))?;
+        output.line(format_args!("{mark}  {:<23} {}", check.name, check.detail))?;
         if let Some(help) = check.help {
-            output.line(format_args!("      {:<12} help: {help}", ""))?;
+            output.line(format_args!("      {:<23} help: {help}", ""))?;
         }
     }
     Ok(())

@@ -45,6 +45,15 @@ pub(super) struct Pipeline {
     pub(super) rate: Option<Rate>,
 }
 
+/// What is told about each message.
+#[derive(Clone, Copy)]
+struct Style {
+    /// Failures need their index.
+    many: bool,
+    /// Receipts are printed.
+    shown: bool,
+}
+
 struct Sent {
     index: u64,
     at: Moment,
@@ -61,8 +70,14 @@ impl Pipeline {
         stop: &mut Stop,
     ) -> Result<Outcomes, Failure> {
         let many = !self.template.single;
+        // Where people watch a file go, the bar tells more than a line for each message.
+        let watched = self.source.length() > 0 && output.is_terminal();
+        let style = Style {
+            many,
+            shown: output.is_json() || !(watched || output.is_quiet()),
+        };
         let (queue, sent) = mpsc::channel(UNREPORTED_MAX);
-        let mut reporting = pin!(report_all(sent, output, many));
+        let mut reporting = pin!(report_all(sent, output, style));
         let interrupted = tokio::select! {
             result = self.send_all(producer, output, queue, stop) => result?,
             outcomes = &mut reporting => return outcomes,
@@ -145,7 +160,7 @@ fn is_about_one_message(error: &quorate::Error) -> bool {
 async fn report_all(
     mut sent: mpsc::Receiver<Sent>,
     output: &Output,
-    many: bool,
+    style: Style,
 ) -> Result<Outcomes, Failure> {
     let mut outcomes = Outcomes {
         acked: 0,
@@ -166,12 +181,14 @@ async fn report_all(
         match result {
             Ok(receipt) => {
                 outcomes.acked += 1;
-                print(&receipt, at, output)?;
+                if style.shown {
+                    print(&receipt, at, output)?;
+                }
             }
             Err(error) => {
                 outcomes.failed += 1;
                 let failure = Failure::from(error);
-                let numbered = many || output.is_json();
+                let numbered = style.many || output.is_json();
                 let failure = if numbered {
                     failure.with_index(index)
                 } else {
@@ -225,9 +242,6 @@ fn print(receipt: &Receipt, sent: Moment, output: &Output) -> Result<(), Failure
     };
     if output.is_json() {
         return output.object(&line);
-    }
-    if output.is_quiet() {
-        return Ok(());
     }
     let place = line
         .offset
