@@ -46,8 +46,6 @@ pub struct Params {
     pub replicas: u32,
     /// Producers, each with its own connection to the broker's partition streams.
     pub producers: u32,
-    /// Subscriptions (`e2e`).
-    pub consumers: u32,
     /// Payload bytes of one message, at least 24: it carries its number and its intended time.
     pub size_bytes: usize,
     /// Messages per second over all producers; 0 = closed loop.
@@ -76,7 +74,6 @@ impl Params {
                 refuse("--size", "24 B to 8 MiB")
             }
             p if p.producers == 0 || p.producers > 64 => refuse("--producers", "1 to 64"),
-            p if p.consumers > 1024 => refuse("--consumers", "0 to 1024"),
             p if !(0.0..=50e6).contains(&p.rate) => refuse("--rate", "0 to 50,000,000 per second"),
             p if p.in_flight == 0 || p.in_flight > 10_000_000 => {
                 refuse("--in-flight", "1 to 10,000,000")

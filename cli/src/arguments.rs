@@ -5,6 +5,7 @@ use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
 
+use crate::commands::bench;
 use crate::commands::cert;
 use crate::commands::completions;
 use crate::commands::ctx;
@@ -60,6 +61,8 @@ pub(crate) struct Common {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Measure a cluster under load
+    Bench(bench::Arguments),
     /// Start a cluster on this machine, with certificates and a context
     Dev(dev::Arguments),
     /// Run a broker

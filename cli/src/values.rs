@@ -38,6 +38,20 @@ pub(crate) fn setting(duration: Duration) -> String {
     format!("{}us", duration.as_micros())
 }
 
+/// Reads `128B`, `1KiB`, `1MiB`; a bare number is in bytes.
+pub(crate) fn bytes(text: &str) -> Result<usize, String> {
+    const UNITS: [(&str, usize); 4] = [("", 1), ("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20)];
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let scale = UNITS.iter().find(|(name, _)| *name == unit);
+    let bytes = number.parse::<usize>().ok().zip(scale);
+    bytes
+        .and_then(|(n, (_, scale))| n.checked_mul(*scale))
+        .ok_or_else(|| "expected a size such as 128B, 1KiB or 1MiB".to_owned())
+}
+
 /// Reads `KEY=VALUE`.
 pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {

@@ -88,7 +88,8 @@ fn report(
         cluster,
         params: serde_json::json!({
             "mode": params.mode, "topic": topic, "partitions": params.partitions,
-            "producers": params.producers, "consumers": params.consumers,
+            "producers": params.producers,
+            "consumers": u8::from(params.mode != Mode::Pub),
             "size_bytes": params.size_bytes, "rate": params.rate,
             "duration_s": params.duration.as_secs_f64(), "warmup_s": params.warmup.as_secs_f64(),
             "ack": params.ack.map(|level| level.to_string()), "in_flight": params.in_flight,
