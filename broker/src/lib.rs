@@ -42,13 +42,15 @@ pub use crate::start::StartError;
 /// How long the last packets and tasks may take after the clients are gone.
 const EPILOGUE: Duration = Duration::from_secs(5);
 
-/// Why a broker cannot go on; its process ends with this status.
+/// Why a broker cannot go on; its process has to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// A flush failed: nothing on this volume can be trusted any more.
-    StoragePoisoned = 74,
+    StoragePoisoned,
     /// The QUIC endpoint ended by itself.
-    EndpointDied = 70,
+    EndpointDied,
+    /// The metadata group ended by itself, in a panic or with its state lost.
+    MetadataHalted,
 }
 
 /// A running broker. Dropping it does not end it: [`Broker::drain`] does, or the end of its runtime.

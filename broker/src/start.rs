@@ -115,9 +115,9 @@ pub(crate) async fn start(
         .start_metadata(&groups, &registry, socket.address, fresh)
         .await?;
     log_recovery(site.config.node.id, &metadata, &registry, site.since(began));
-    let service = Service::new(site.session_parts(metadata, registry));
+    let service = Service::new(site.session_parts(metadata.clone(), registry));
     let listener = Arc::new(site.listen(socket.socket)?);
-    let broker = site.open(service, listener, groups);
+    let broker = site.open(service, listener, groups, metadata);
     log_ready(&site, broker.address, site.since(began));
     Ok(broker)
 }
@@ -137,7 +137,13 @@ impl Site {
     }
 
     /// Lets clients in, and watches over what the broker stands on.
-    fn open(&self, service: Arc<Service>, listener: Arc<Listener>, groups: Groups) -> Broker {
+    fn open(
+        &self,
+        service: Arc<Service>,
+        listener: Arc<Listener>,
+        groups: Groups,
+        metadata: Metadata,
+    ) -> Broker {
         let sessions = TaskTracker::new();
         let (report, exit) = watch::channel(None);
         let (stop, data) = (self.stop.clone(), Arc::clone(&self.data));
@@ -151,7 +157,8 @@ impl Site {
             Arc::clone(&service),
             sessions.clone(),
         ));
-        self.tracker.spawn(watchman.guard_storage(groups.clone()));
+        self.tracker
+            .spawn(watchman.guard_state(groups.clone(), metadata));
         let folder = data.root().to_owned();
         let disk = DiskWatch::new(&self.config.storage, &self.environment, folder);
         self.tracker

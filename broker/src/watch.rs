@@ -1,5 +1,6 @@
 //! What the roof watches: the listener, the volume's health, the free space of the disk.
 
+use std::future::pending;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,6 +19,8 @@ use crate::Environment;
 use crate::Exit;
 use crate::Groups;
 use crate::config;
+use crate::metadata::Metadata;
+use crate::replication::Poison;
 use crate::session::Service;
 use crate::transport::Listener;
 
@@ -52,24 +55,36 @@ impl Watchman {
         }
     }
 
-    /// Waits for a disk that cannot be trusted any more.
-    pub(crate) async fn guard_storage(self, groups: Groups) {
-        let mut metadata = groups.metadata.poisoned();
-        let mut partitions = groups.partitions.poisoned();
+    /// Waits for a disk that cannot be trusted any more, or metadata that cannot be changed.
+    pub(crate) async fn guard_state(self, groups: Groups, metadata: Metadata) {
+        let mut disks = (groups.metadata.poisoned(), groups.partitions.poisoned());
         let poison = tokio::select! {
-            poison = metadata.wait_for(Option::is_some) => poison.ok().and_then(|it| it.clone()),
-            poison = partitions.wait_for(Option::is_some) => poison.ok().and_then(|it| it.clone()),
-            () = self.stop.cancelled() => None,
+            biased;
+            () = self.stop.cancelled() => return,
+            poison = poisoned(&mut disks.0) => poison,
+            poison = poisoned(&mut disks.1) => poison,
+            () = metadata.halted() => {
+                tracing::error!("the metadata group ended by itself; the broker exits");
+                self.report.send_replace(Some(Exit::MetadataHalted));
+                return;
+            }
         };
-        if let Some(poison) = poison {
-            tracing::error!(
-                path = %poison.path.display(),
-                error = %poison.error,
-                "storage has failed: nothing more is acknowledged; the broker exits. Check the \
-                 disk; what was acknowledged is durable"
-            );
-            self.report.send_replace(Some(Exit::StoragePoisoned));
-        }
+        tracing::error!(
+            path = %poison.path.display(),
+            error = %poison.error,
+            "storage has failed: nothing more is acknowledged; the broker exits. Check the disk; \
+             what was acknowledged is durable"
+        );
+        self.report.send_replace(Some(Exit::StoragePoisoned));
+    }
+}
+
+/// Resolves when a volume has failed; never if it ends in good order.
+async fn poisoned(watched: &mut watch::Receiver<Option<Poison>>) -> Poison {
+    let failed = watched.wait_for(Option::is_some).await;
+    match failed.ok().and_then(|poison| poison.clone()) {
+        Some(poison) => poison,
+        None => pending().await,
     }
 }
 

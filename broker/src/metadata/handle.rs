@@ -449,6 +449,14 @@ impl Metadata {
         }
     }
 
+    /// Resolves when this broker's replica of group 0 has ended by itself: nothing can be changed
+    /// any more. Cancel-safe.
+    pub async fn halted(&self) {
+        let mut status = self.shared.group.watch();
+        // A replica that was closed in good order has ended too.
+        drop(status.wait_for(|status| status.poisoned).await);
+    }
+
     async fn until_led(&self, topic: &Topic) {
         for number in (0u32..).take(topic.partitions.len()) {
             let partition = self.shared.registry.get(topic.id, PartitionId::new(number));

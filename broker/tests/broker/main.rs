@@ -13,6 +13,7 @@ mod credit;
 mod faults;
 mod greeting;
 mod journal;
+mod kill;
 mod lifecycle;
 mod produce;
 mod read;

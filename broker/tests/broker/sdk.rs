@@ -1,5 +1,6 @@
 //! The Rust client against a whole broker.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use quorate::Client;
@@ -7,16 +8,15 @@ use quorate::End;
 use quorate::Message;
 use quorate::MessageId;
 use quorate::Start;
-use quorate_broker::Broker;
 use quorate_broker::InitMode;
 
 use crate::world::Site;
 use crate::world::within;
 
-async fn connect(site: &Site, broker: &Broker) -> Client {
+pub(crate) async fn connect(site: &Site, address: SocketAddr) -> Client {
     let (ca, cert, key) = site.admin_files();
     let builder = Client::builder()
-        .servers(&format!("quorate://{}", broker.client_address()))
+        .servers(&format!("quorate://{}", address))
         .ca_file(ca)
         .cert_file(cert)
         .key_file(key);
@@ -27,7 +27,7 @@ async fn connect(site: &Site, broker: &Broker) -> Client {
 async fn what_is_published_is_delivered_once_and_in_order() {
     let site = Site::new();
     let broker = site.start().await;
-    let client = connect(&site, &broker).await;
+    let client = connect(&site, broker.client_address()).await;
     within(client.admin().create_topic("orders").partitions(1))
         .await
         .unwrap();
@@ -67,7 +67,7 @@ async fn what_is_published_is_delivered_once_and_in_order() {
 async fn a_message_with_an_id_is_stored_once() {
     let site = Site::new();
     let broker = site.start().await;
-    let client = connect(&site, &broker).await;
+    let client = connect(&site, broker.client_address()).await;
     within(client.admin().create_topic("orders")).await.unwrap();
     let id = MessageId::new(42);
     let first = within(client.publish("orders", "pay 5").id(id))
@@ -84,7 +84,7 @@ async fn a_message_with_an_id_is_stored_once() {
 async fn a_page_of_history_is_read() {
     let site = Site::new();
     let broker = site.start().await;
-    let client = connect(&site, &broker).await;
+    let client = connect(&site, broker.client_address()).await;
     within(client.admin().create_topic("orders")).await.unwrap();
     for number in 0..20 {
         within(client.publish("orders", number.to_string()))
@@ -106,7 +106,7 @@ async fn a_page_of_history_is_read() {
 async fn a_client_outlives_a_restart_of_its_broker() {
     let site = Site::new().with_setting("listeners.client", &free_port().await);
     let broker = site.start().await;
-    let client = connect(&site, &broker).await;
+    let client = connect(&site, broker.client_address()).await;
     within(client.admin().create_topic("orders")).await.unwrap();
     let producer = within(client.producer("orders")).await.unwrap();
     let mut subscription = within(client.subscribe("orders").from(Start::Earliest))
@@ -126,7 +126,7 @@ async fn a_client_outlives_a_restart_of_its_broker() {
 }
 
 /// An address nobody uses at the moment.
-async fn free_port() -> String {
+pub(crate) async fn free_port() -> String {
     let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
     socket.local_addr().unwrap().to_string()
 }

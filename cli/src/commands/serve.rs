@@ -216,6 +216,11 @@ fn died(exit: quorate_broker::Exit) -> Failure {
             "the network endpoint died",
             "start again, and report the log",
         ),
+        quorate_broker::Exit::MetadataHalted => (
+            Exit::EndpointDied,
+            "the metadata group ended by itself",
+            "start again, and report the log",
+        ),
     };
     Failure::new(quorate::ErrorCode::INTERNAL, exit, message).with_help(help)
 }
