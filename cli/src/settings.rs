@@ -10,7 +10,9 @@ use quorate::Client;
 use quorate::ErrorCode;
 
 use crate::contexts::Contexts;
+use crate::failure::Exit;
 use crate::failure::Failure;
+use crate::stop::Stop;
 
 /// The sections of settings that belong to clients.
 const SECTIONS: [&str; 5] = ["client", "producer", "subscribe", "read", "topic"];
@@ -150,8 +152,16 @@ impl Settings {
         &self,
         work: impl AsyncFnOnce(&Client) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let client = self.connect().await?;
-        let result = work(&client).await;
+        let mut stop = Stop::listen()?;
+        let interrupted = || Failure::silent(Exit::Interrupted);
+        let client = tokio::select! {
+            client = self.connect() => client?,
+            () = stop.requested() => return Err(interrupted()),
+        };
+        let result = tokio::select! {
+            result = work(&client) => result,
+            () = stop.requested() => Err(interrupted()),
+        };
         part(&client).await;
         result
     }

@@ -265,6 +265,41 @@ fn an_endless_stream_stops_at_a_signal_with_its_receipts() {
 }
 
 #[test]
+fn a_publisher_whose_receipts_nobody_reads_stops_and_says_so() {
+    let home = Home::new();
+    let _dev = cluster(&home);
+    let endless = [
+        "pub",
+        "orders",
+        "--sequence",
+        "--count",
+        "0",
+        "--rate",
+        "500",
+    ];
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let ran = Ran::from(home.command(&endless).stdout(writer).output().unwrap());
+    assert_eq!(ran.code, 3, "{}", ran.stderr);
+    assert!(ran.stderr.contains("QRT-0806"), "{}", ran.stderr);
+}
+
+#[test]
+fn an_interrupted_command_exits_130() {
+    let home = Home::new();
+    let _dev = cluster(&home);
+    for signal in [Signal::INT, Signal::TERM] {
+        let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = silent.local_addr().unwrap().to_string();
+        let list = ["topic", "list", "--servers", &address];
+        let mut command = Told::start(&mut home.command(&list));
+        // Its first datagram proves that it listens for signals.
+        silent.recv_from(&mut [0; 2048]).unwrap();
+        assert_eq!(command.end(signal), Some(130));
+    }
+}
+
+#[test]
 fn a_message_nobody_takes_is_reported_with_its_index() {
     let home = Home::new();
     let _dev = cluster(&home);

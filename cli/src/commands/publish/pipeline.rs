@@ -182,7 +182,7 @@ async fn report_all(
             Ok(receipt) => {
                 outcomes.acked += 1;
                 if style.shown {
-                    print(&receipt, at, output)?;
+                    print(&receipt, at, output).map_err(stopped)?;
                 }
             }
             Err(error) => {
@@ -199,10 +199,19 @@ async fn report_all(
             }
         }
         if sent.is_empty() {
-            output.flush()?;
+            output.flush().map_err(stopped)?;
         }
     }
     Ok(outcomes)
+}
+
+/// A reader of receipts that leaves stops the publisher, and that is worth telling.
+fn stopped(failure: Failure) -> Failure {
+    if !failure.is_silent() {
+        return failure;
+    }
+    let message = "nobody reads the receipts any more; later messages were not published";
+    Failure::new(ErrorCode::CANCELLED, Exit::Partly, message)
 }
 
 /// Waits for one receipt; what was printed before is shown before waiting.
@@ -215,7 +224,7 @@ async fn settle(
     if let Poll::Ready(result) = early {
         return Ok(result);
     }
-    output.flush()?;
+    output.flush().map_err(stopped)?;
     Ok(delivery.await)
 }
 
