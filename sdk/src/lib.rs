@@ -1,22 +1,6 @@
 //! The Rust client of the Quorate message broker: producer, consumer, reader, admin.
-//!
-//! ```no_run
-//! # async fn start() -> quorate::Result<()> {
-//! use quorate::{Client, Start};
-//!
-//! let client = Client::connect("quorate://localhost:4747").await?;
-//! client.publish("orders", "3 apples").key("customer-1").await?;
-//!
-//! let mut orders = client.subscribe("orders").from(Start::Earliest).await?;
-//! if let Some(record) = orders.next().await {
-//!     println!("{:?}", record?.text());
-//! }
-//! # Ok(()) }
-//! ```
-//!
-//! The identity comes from files: `client.ca_file`, `client.cert_file` and `client.key_file`, set
-//! with [`Client::builder`] or as `QUORATE_CLIENT__CA_FILE` and so on.
 
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
 mod admin;

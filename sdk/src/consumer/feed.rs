@@ -451,3 +451,198 @@ impl Feed {
         }));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use quorate_protocol::BatchBuilder;
+    use quorate_protocol::BatchIdentity;
+    use quorate_protocol::GroupId;
+    use quorate_protocol::HybridTime;
+    use quorate_protocol::PartitionId;
+    use quorate_protocol::ProducerEpoch;
+    use quorate_protocol::ProducerId;
+    use quorate_protocol::RecordDraft;
+    use quorate_protocol::Sequence;
+    use quorate_protocol::Stamp;
+    use quorate_protocol::Term;
+
+    use super::*;
+    use crate::config::Options;
+    use crate::consumer::queue::Hub;
+
+    const SHARE: usize = 1000;
+
+    fn feed() -> Feed {
+        let hub = Arc::new(Hub::default());
+        Feed {
+            core: Core::new(Options::default()),
+            topic: Arc::from("t"),
+            topic_id: TopicId::new(1),
+            queue: Arc::new(Partition::new(PartitionId::new(0), &hub, SHARE)),
+            start: StartPosition::from(WireStart::Offset(Offset::ZERO)),
+            until: EndPosition::from(Until::Never),
+            on_truncated: OnTruncated::Error,
+            when_slow: WhenSlow::Pause,
+            progress: Progressed {
+                next: Some(Offset::ZERO),
+                ..Progressed::default()
+            },
+        }
+    }
+
+    fn batch(base: u64, count: u64, micros: u64) -> RecordBatch {
+        let mut builder = BatchBuilder::new(0);
+        for _ in 0..count {
+            let draft = RecordDraft {
+                key: None,
+                value: Some(b"v"),
+                headers: &[],
+                timestamp_us: 1,
+                id: None,
+            };
+            builder.push(&draft).unwrap();
+        }
+        let identity = BatchIdentity {
+            producer_id: ProducerId::new(1),
+            epoch: ProducerEpoch::new(0),
+            base_sequence: Sequence::ZERO,
+            topic_hash: 0,
+        };
+        builder.finish(identity).stamp(Stamp {
+            base_offset: Offset::new(base),
+            term: Term::new(1),
+            append_time: HybridTime::from_parts(micros, 0),
+            group: GroupId::new(1),
+        })
+    }
+
+    fn take(feed: &mut Feed, batches: &[RecordBatch]) {
+        let body: Vec<u8> = batches
+            .iter()
+            .flat_map(|batch| batch.bytes().to_vec())
+            .collect();
+        assert!(
+            feed.take_records(Bytes::from(body), &Arc::from("b"))
+                .is_ok()
+        );
+    }
+
+    /// What was handed over: `from..to` of batches, `!from..to` of gaps.
+    fn given(feed: &Feed) -> Vec<String> {
+        let items = std::iter::from_fn(|| feed.queue.pop());
+        items
+            .map(|item| match item {
+                Item::Batch {
+                    batch, from, until, ..
+                } => {
+                    let to = batch.next_offset().min(until);
+                    format!("{}..{to}", from.max(batch.base_offset()))
+                }
+                Item::Missing(gap) => format!("!{}..{}", gap.from, gap.to),
+                Item::Failed(error) => error.to_string(),
+                Item::Done => "done".to_owned(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn offsets_go_up_whatever_comes() {
+        let mut feed = feed();
+        take(&mut feed, &[batch(0, 3, 1), batch(3, 2, 1)]);
+        // A repetition, an overlap, then a hole.
+        take(&mut feed, &[batch(0, 3, 1), batch(4, 3, 1), batch(9, 1, 1)]);
+        assert_eq!(given(&feed), ["0..3", "3..5", "5..7", "!7..9", "9..10"]);
+    }
+
+    #[test]
+    fn an_announced_gap_is_told_once() {
+        let mut feed = feed();
+        take(&mut feed, &[batch(0, 3, 1)]);
+        let gap = GapFrame {
+            from: Offset::new(2),
+            to: Offset::new(8),
+            reason: WireReason::RETENTION,
+        };
+        feed.take_gap(&gap);
+        feed.take_gap(&gap);
+        take(&mut feed, &[batch(8, 1, 1)]);
+        assert_eq!(given(&feed), ["0..3", "!3..8", "8..9"]);
+    }
+
+    #[test]
+    fn the_end_by_offset_or_time_is_exact() {
+        let mut by_offset = feed();
+        by_offset.progress.until = Offset::new(4);
+        take(
+            &mut by_offset,
+            &[batch(0, 3, 1), batch(3, 3, 1), batch(6, 1, 1)],
+        );
+        assert_eq!(given(&by_offset), ["0..3", "3..4"]);
+        assert!(by_offset.is_done());
+
+        let mut by_time = feed();
+        by_time.progress.until_us = 50;
+        take(&mut by_time, &[batch(0, 3, 49), batch(3, 3, 50)]);
+        assert_eq!(given(&by_time), ["0..3"]);
+        assert!(by_time.is_done());
+    }
+
+    #[test]
+    fn a_lost_start_ends_or_moves_as_asked() {
+        let error = || {
+            let range = (Offset::new(10), Offset::new(90));
+            Error::new(ErrorCode::OFFSET_OUT_OF_RANGE, "gone").with_range(Some(range))
+        };
+        let cases = [
+            (OnTruncated::Earliest, "!0..10", 10),
+            (OnTruncated::Latest, "!0..90", 90),
+        ];
+        for (choice, gap, next) in cases {
+            let mut feed = feed();
+            feed.on_truncated = choice;
+            feed.truncated(&error()).unwrap();
+            assert_eq!(given(&feed), [gap]);
+            assert_eq!(feed.progress.next, Some(Offset::new(next)));
+        }
+        assert!(feed().truncated(&error()).is_err());
+    }
+
+    #[test]
+    fn credit_is_given_back_as_records_are_taken() {
+        let mut feed = feed();
+        feed.progress.granted = 1000;
+        let batch = batch(0, 3, 1);
+        let len = batch.len();
+        take(&mut feed, std::slice::from_ref(&batch));
+        assert!(feed.grant().is_none());
+        feed.queue.release(len);
+        let grant = feed.grant().unwrap();
+        assert_eq!(grant.bytes.get(), u64::try_from(SHARE + len).unwrap());
+        assert_eq!(grant.records.get(), u64::MAX);
+        assert!(feed.grant().is_none());
+    }
+
+    #[test]
+    fn a_damaged_batch_is_never_handed_over() {
+        let mut feed = feed();
+        let mut bytes = batch(0, 3, 1).bytes().to_vec();
+        *bytes.last_mut().unwrap() ^= 1;
+        assert!(
+            feed.take_records(Bytes::from(bytes), &Arc::from("b"))
+                .is_err()
+        );
+        assert!(given(&feed).is_empty());
+    }
+
+    #[test]
+    fn refusals_that_no_retry_can_mend_end_the_partition() {
+        let mut feed = feed();
+        let mut survives = |code| feed.survive(&Error::new(code, "x").into()).is_ok();
+        assert!(survives(ErrorCode::NOT_LEADER));
+        assert!(survives(ErrorCode::CONNECT));
+        assert!(survives(ErrorCode::SLOW_CONSUMER));
+        assert!(!survives(ErrorCode::AUTHORIZATION_FAILED));
+        assert!(!survives(ErrorCode::UNKNOWN_TOPIC));
+        assert!(!survives(ErrorCode::IDENTITY_FILES));
+    }
+}

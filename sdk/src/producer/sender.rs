@@ -36,7 +36,7 @@ use crate::producer::lane::Step;
 use crate::producer::window::Verdict;
 use crate::topology::partition;
 
-/// The first wait before a stream is opened again.
+/// The first wait before a stream is opened or a batch is sent again.
 const RETRY_MIN: Duration = Duration::from_millis(20);
 
 /// Serves a lane until its producer is closed and everything is answered.
@@ -154,6 +154,7 @@ async fn while_expiring<T>(lane: &Lane, work: impl Future<Output = T>) -> T {
         let soon = clock.monotonic() + Duration::from_secs(1);
         let deadline = lane.next_deadline().unwrap_or(soon).min(soon);
         tokio::select! {
+            biased;
             done = &mut work => return done,
             () = clock.sleep_until(deadline) => lane.expire(clock.monotonic()),
         }
@@ -245,7 +246,9 @@ async fn write(lane: &Lane, sender: &mut FrameSender) -> Result<()> {
             Step::Publish(batch) => {
                 let len = u32::try_from(batch.len()).unwrap_or(u32::MAX);
                 let prefix = Bytes::copy_from_slice(&header.frame_prefix(len));
-                sender.send_pieces(&mut [prefix, batch]).await?;
+                let mut pieces = [prefix, batch];
+                // A stalled write must not keep others from their deadline.
+                while_expiring(lane, sender.send_pieces(&mut pieces)).await?;
                 if lane.common.level == AckLevel::None {
                     lane.sent_without_ack();
                 }

@@ -31,6 +31,8 @@ use crate::producer::rebuild::rebuild;
 /// The leader remembers this many batches, so whatever is sent again is recognised.
 pub(super) const IN_FLIGHT_MAX: usize = 16;
 
+/// After so many refusals in a row the wait no longer doubles.
+const REFUSALS_DOUBLED_MAX: u32 = 6;
 /// What a frame costs in credit besides its batch.
 const FRAME_OVERHEAD: u64 = PUBLISH_HEADER_LEN as u64;
 
@@ -74,6 +76,8 @@ pub(super) struct Window {
     used: u64,
     rewind: Option<Sequence>,
     paused_until: Duration,
+    /// Refusals since the last ack.
+    refusals: u32,
 }
 
 /// A batch that leaves the window, and how it ended.
@@ -101,6 +105,7 @@ impl Window {
             used: 0,
             rewind: None,
             paused_until: Duration::ZERO,
+            refusals: 0,
         }
     }
 
@@ -206,6 +211,7 @@ impl Window {
     pub(super) fn ack(&mut self, ack: &Ack) -> Result<Vec<(Sent, Option<Offset>)>> {
         let end = ack.base_sequence.checked_add(u64::from(ack.count));
         let end = end.unwrap_or(Sequence::new(u64::MAX));
+        self.refusals = 0;
         let mut answered = Vec::new();
         while let Some(front) = self.batches.front() {
             if front.base < ack.base_sequence || front.next() > end {
@@ -254,6 +260,8 @@ impl Window {
         match settled {
             Ok(answered) => {
                 if nack.code != ErrorCode::PARTIAL_DUPLICATE && answered.is_empty() {
+                    let wait = wait * (1 << self.refusals.min(REFUSALS_DOUBLED_MAX));
+                    self.refusals += 1;
                     self.paused_until = now + error.retry_after().unwrap_or(wait);
                 }
                 Verdict::GoesOn(answered)
@@ -557,6 +565,23 @@ mod tests {
         assert_eq!(bases(&window), [0, 3, 5]);
         assert_eq!(resent(&mut window), 2);
         check_bytes(&window);
+    }
+
+    #[test]
+    fn waits_double_until_an_ack_comes() {
+        let mut window = window();
+        send_all(&mut window, [1, 1, 1]);
+        let mut pause = || {
+            let refusal = nack(1, 1, ErrorCode::NOT_ENOUGH_REPLICAS);
+            let verdict = window.nack(&refusal, Duration::ZERO, WAIT);
+            assert!(matches!(verdict, Verdict::GoesOn(_)));
+            window.paused_until()
+        };
+        assert_eq!([pause(), pause(), pause()], [WAIT, 2 * WAIT, 4 * WAIT]);
+        window.ack(&ack(0, 1)).unwrap();
+        let refusal = nack(1, 1, ErrorCode::NOT_ENOUGH_REPLICAS);
+        window.nack(&refusal, Duration::ZERO, WAIT);
+        assert_eq!(window.paused_until(), WAIT);
     }
 
     #[test]
