@@ -29,6 +29,9 @@ use crate::producer::budget::Room;
 use crate::producer::lane::Common;
 use crate::producer::partitioner::Chooser;
 
+/// What headers and lengths may add to a message of the allowed size.
+const RECORD_FRAMING_BYTES: usize = 1024;
+
 /// Opens a [`Producer`] when awaited; methods are named like the `producer.*` options.
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until it is awaited"]
@@ -145,7 +148,8 @@ impl ProducerBuilder {
             core,
             room,
         };
-        let record_bytes_max = topic_max.saturating_add(1024).min(common.room.total());
+        let record_bytes_max = topic_max.min(link.batch_bytes_max());
+        let record_bytes_max = record_bytes_max.saturating_add(RECORD_FRAMING_BYTES);
         let opened = Producer {
             shared: Arc::new(Shared {
                 topic: Arc::from(self.topic),
@@ -153,7 +157,7 @@ impl ProducerBuilder {
                 lanes: topic.partitions.iter().map(|_| OnceLock::new()).collect(),
                 chooser: Chooser::new(self.options.partitioner, count, random()),
                 timeout: self.options.delivery_timeout,
-                record_bytes_max: record_bytes_max.min(link.batch_bytes_max()),
+                record_bytes_max: record_bytes_max.min(common.room.total()),
                 since_breath: AtomicUsize::new(0),
                 closed: AtomicBool::new(false),
                 common,
