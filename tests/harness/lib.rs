@@ -1,0 +1,52 @@
+//! Brokers as real processes, faults for them, and a checker of what clients saw.
+
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::missing_panics_doc,
+    reason = "a failing test should stop where it fails, and say what it could not run"
+)]
+
+mod broker;
+mod checker;
+mod cluster;
+mod files;
+mod full_disk;
+mod history;
+mod load;
+mod patience;
+mod reading;
+mod sync_fault;
+
+pub use broker::Refused;
+pub use broker::TestBroker;
+pub use checker::Verdict;
+pub use checker::check;
+pub use cluster::TestCluster;
+pub use files::LogFolder;
+pub use files::cut;
+pub use files::end_of_frames;
+pub use files::flip;
+pub use files::overwrite;
+pub use full_disk::SmallDisk;
+pub use history::Answer;
+pub use history::Attempt;
+pub use history::Content;
+pub use history::History;
+pub use history::Place;
+pub use history::Seen;
+pub use load::Load;
+pub use load::Plan;
+pub use patience::eventually;
+pub use patience::within;
+pub use reading::read_all;
+pub use reading::read_topic;
+pub use sync_fault::SyncFault;
+
+/// Says by name that a test could not run on this machine.
+pub fn could_not_run(test: &str, why: &str) {
+    eprintln!("NOT RUN: {test}: {why}");
+}

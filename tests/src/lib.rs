@@ -1,3 +1,0 @@
-//! Promises of Quorate, checked on whole brokers.
-
-#![forbid(unsafe_code)]
