@@ -444,6 +444,10 @@ impl Producer {
             deadline_ms: 5000,
             expect_offset: None,
         };
+        self.send_as(&header, batch).await;
+    }
+
+    pub(crate) async fn send_as(&mut self, header: &PublishHeader, batch: &[u8]) {
         let prefix = header.frame_prefix(u32::try_from(batch.len()).unwrap());
         self.pipe.send.write_all(&prefix).await.unwrap();
         self.pipe.send.write_all(batch).await.unwrap();

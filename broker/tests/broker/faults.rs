@@ -10,17 +10,25 @@ use quorate_broker::Environment;
 use quorate_broker::Exit;
 use quorate_broker::InitMode;
 use quorate_broker::clock::Clock;
+use quorate_protocol::AckLevel;
+use quorate_protocol::Acks;
 use quorate_protocol::End;
 use quorate_protocol::ErrorCode;
 use quorate_protocol::GoAway;
 use quorate_protocol::GoAwayReason;
+use quorate_protocol::Kind;
 use quorate_protocol::Nack;
+use quorate_protocol::Offset;
 use quorate_protocol::Op;
+use quorate_protocol::PublishHeader;
+use quorate_protocol::Rewind;
+use quorate_protocol::Sequence;
 use quorate_protocol::Start;
 use quorate_protocol::TopicSettings;
 use quorate_storage::Crash;
 use quorate_storage::MemoryStorage;
 
+use crate::client::Producer;
 use crate::client::create;
 use crate::world::Site;
 use crate::world::runtime;
@@ -125,6 +133,141 @@ fn a_power_cut_takes_nothing_that_was_acked() {
             .collect();
         assert_eq!(values, ["a", "b", "c"]);
     });
+}
+
+/// A disk whose work is done by a thread that a test can hold up.
+struct Pump {
+    held: Arc<AtomicBool>,
+    stopped: Arc<AtomicBool>,
+}
+
+impl Pump {
+    fn start(storage: &Arc<MemoryStorage>) -> Self {
+        let pump = Self {
+            held: Arc::default(),
+            stopped: Arc::default(),
+        };
+        let (held, stopped) = (Arc::clone(&pump.held), Arc::clone(&pump.stopped));
+        let storage = Arc::clone(storage);
+        std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                if held.load(Ordering::Relaxed) || !storage.run_one() {
+                    std::thread::yield_now();
+                }
+            }
+        });
+        pump
+    }
+
+    fn hold(&self, held: bool) {
+        self.held.store(held, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Pump {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_gives_honest_answers_in_time() {
+    let site = Site::new().with_setting("node.data_dir", "/memory");
+    let storage = Arc::new(MemoryStorage::queued());
+    let pump = Pump::start(&storage);
+    let environment = in_memory(&storage);
+    let broker = within(Broker::start(site.config(), InitMode::Init, environment))
+        .await
+        .unwrap();
+    let mut client = site.client(broker.client_address()).await;
+    let topic = client.create_topic("orders").await;
+    let mut producer = client.producer(topic).await;
+    producer.publish(&["before"]).await;
+    pump.hold(true);
+    let batch = producer.batch(1, &["meanwhile"]);
+    let header = PublishHeader {
+        level: AckLevel::QUORUM,
+        flags: 0,
+        deadline_ms: 200,
+        expect_offset: None,
+    };
+    producer.send_as(&header, &batch).await;
+    let nack: Nack = producer.pipe.skip_to().await;
+    assert_eq!(nack.code, ErrorCode::AMBIGUOUS_COMMIT);
+    let range = (nack.from_sequence.get(), nack.unproposed_sequence.get());
+    assert_eq!(range, (1, 2));
+    // Sending it again tells: it was appended, once.
+    producer
+        .pipe
+        .send(&Rewind {
+            sequence: Sequence::new(1),
+        })
+        .await;
+    producer.send_batch(&batch, AckLevel::QUORUM).await;
+    pump.hold(false);
+    let acks = producer.acks().await;
+    assert!(acks.acks[0].duplicate);
+    assert_eq!(acks.acks[0].base_offset, Some(Offset::new(1)));
+    producer.next = 2;
+    assert_eq!(producer.publish(&["after"]).await, 2);
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_and_recovers_by_itself() {
+    let site = Site::new().with_setting("node.data_dir", "/memory");
+    let storage = Arc::new(MemoryStorage::inline());
+    let environment = in_memory(&storage);
+    let broker = within(Broker::start(site.config(), InitMode::Init, environment))
+        .await
+        .unwrap();
+    let mut client = site.client(broker.client_address()).await;
+    let topic = client.create_topic("orders").await;
+    let mut first = client.producer(topic).await;
+    let mut second = client.producer(topic).await;
+    first.publish(&["before"]).await;
+    storage.limit_space(Some(0));
+    let large = first.batch(1, &[&"x".repeat(100_000)]);
+    let hurried = PublishHeader {
+        level: AckLevel::QUORUM,
+        flags: 0,
+        deadline_ms: 100,
+        expect_offset: None,
+    };
+    first.send_as(&hurried, &large).await;
+    let nack: Nack = first.pipe.skip_to().await;
+    assert_eq!(nack.code, ErrorCode::AMBIGUOUS_COMMIT, "it waits for room");
+    second.send(&["later"]).await;
+    let nack: Nack = second.pipe.skip_to().await;
+    assert_eq!(nack.code, ErrorCode::DISK_FULL);
+    assert_eq!(nack.from_sequence, nack.unproposed_sequence, "not applied");
+    assert!(nack.retry_after_ms > 0);
+    storage.limit_space(None);
+    assert_eq!(until_acked(&mut first, 1, &large).await, 1);
+    let later = second.batch(0, &["later"]);
+    assert_eq!(until_acked(&mut second, 0, &later).await, 2);
+}
+
+/// Sends a batch until there is room for it; its offset.
+async fn until_acked(producer: &mut Producer, sequence: u64, batch: &[u8]) -> u64 {
+    let sequence = Sequence::new(sequence);
+    loop {
+        producer.pipe.send(&Rewind { sequence }).await;
+        producer.send_batch(batch, AckLevel::QUORUM).await;
+        let settled = loop {
+            let frame = producer.pipe.next().await;
+            if frame.kind() == Kind::NACK {
+                assert_eq!(frame.decode::<Nack>().code, ErrorCode::DISK_FULL);
+                break None;
+            }
+            let acks: Acks = frame.decode();
+            if let Some(ack) = acks.acks.first() {
+                break ack.base_offset;
+            }
+        };
+        if let Some(offset) = settled {
+            return offset.get();
+        }
+    }
 }
 
 /// The machine's clock, ahead of time.
