@@ -250,7 +250,7 @@ impl Queue {
             .min(self.limits.bytes_max.saturating_add(CAPACITY_MIN));
     }
 
-    /// The next batch to send; `idle`: nothing is in flight.
+    /// The next batch to send; `idle`: nobody waits for anything in flight.
     pub(super) fn next(&mut self, now: Duration, idle: bool) -> Next {
         if let Some(full) = self.full.pop_front() {
             return Next::Batch(full);

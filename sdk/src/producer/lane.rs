@@ -148,7 +148,7 @@ impl Lane {
             return Step::Publish(again);
         }
         let next = match window.has_room() {
-            true => self.queue.lock().next(now, window.is_empty()),
+            true => self.queue.lock().next(now, window.is_idle()),
             false => Next::Nothing,
         };
         match next {

@@ -160,6 +160,11 @@ impl Window {
         self.batches.is_empty()
     }
 
+    /// Whether nobody waits for anything in flight.
+    pub(super) fn is_idle(&self) -> bool {
+        self.batches.iter().all(|batch| batch.told)
+    }
+
     pub(super) fn paused_until(&self) -> Duration {
         self.paused_until
     }
