@@ -179,6 +179,7 @@ impl Lane {
             deadline: pending.deadline,
             number: pending.number,
             maybe_applied: true,
+            doubtful: false,
             told: false,
             damaged: false,
         });

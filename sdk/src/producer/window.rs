@@ -48,6 +48,8 @@ pub(super) struct Sent {
     pub(super) number: u64,
     /// It may be in the log.
     pub(super) maybe_applied: bool,
+    /// An earlier attempt may have put it there: a later refusal speaks of its own attempt only.
+    pub(super) doubtful: bool,
     /// Its deliveries have been answered already; it stays for the sake of the sequence.
     pub(super) told: bool,
     /// It was answered as damaged before.
@@ -145,6 +147,9 @@ impl Window {
 
     /// A new stream: everything in flight is to be sent again, before anything else.
     pub(super) fn reopen(&mut self, credit: Credit) {
+        for batch in &mut self.batches {
+            batch.doubtful = batch.maybe_applied;
+        }
         self.cursor = 0;
         self.granted = credit.get();
         self.used = 0;
@@ -243,7 +248,9 @@ impl Window {
     pub(super) fn nack(&mut self, nack: &Nack, now: Duration, wait: Duration) -> Verdict {
         for batch in &mut self.batches {
             if batch.base >= nack.unproposed_sequence {
-                batch.maybe_applied = false;
+                batch.maybe_applied = batch.doubtful;
+            } else {
+                batch.doubtful = true;
             }
         }
         let error = nack_error(nack);
@@ -444,6 +451,7 @@ mod tests {
             deadline: Duration::from_secs(30),
             number: 0,
             maybe_applied: true,
+            doubtful: false,
             told: false,
             damaged: false,
         });
@@ -502,6 +510,31 @@ mod tests {
 
     fn resent(window: &mut Window) -> usize {
         std::iter::from_fn(|| window.resend()).count()
+    }
+
+    #[test]
+    fn a_refusal_does_not_take_back_what_an_earlier_attempt_may_have_done() {
+        let mut window = window();
+        send_all(&mut window, [1, 1, 1]);
+        window.reopen(Credit::new(1 << 20));
+        while window.resend().is_some() {}
+        send(&mut window, 1);
+        window.nack(&nack(0, 0, ErrorCode::DISK_FULL), Duration::ZERO, WAIT);
+        let doubts: Vec<_> = window
+            .batches
+            .iter()
+            .map(|batch| batch.maybe_applied)
+            .collect();
+        assert_eq!(doubts, [true, true, true, false]);
+        while window.resend().is_some() {}
+        window.nack(
+            &nack(0, 4, ErrorCode::AMBIGUOUS_COMMIT),
+            Duration::ZERO,
+            WAIT,
+        );
+        while window.resend().is_some() {}
+        window.nack(&nack(0, 0, ErrorCode::DISK_FULL), Duration::ZERO, WAIT);
+        assert!(window.batches.iter().all(|batch| batch.maybe_applied));
     }
 
     #[test]
