@@ -23,6 +23,8 @@ use crate::connection::frames::FrameReceiver;
 use crate::connection::frames::FrameSender;
 use crate::connection::link::Call;
 use crate::connection::link::Link;
+use crate::connection::refusal::silence;
+use crate::connection::silence::Silence;
 use crate::error::Error;
 use crate::error::Result;
 use crate::event::Event;
@@ -33,6 +35,9 @@ use crate::topology::Topology;
 const PENDING_MAX: usize = 1024;
 /// Unanswered pings after which the broker counts as gone.
 const PINGS_MISSED_MAX: u32 = 2;
+
+/// Time between two looks at whether anything still comes back.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What the control task of a connection works on.
 #[derive(Debug)]
@@ -60,6 +65,9 @@ impl Control {
         let mut beat = tokio::time::interval(self.keepalive);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         beat.reset();
+        let mut quiet = Silence::default();
+        let mut look = tokio::time::interval(LOOK_INTERVAL);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let end = loop {
             let open = pending.waiting.len() < PENDING_MAX;
             let step = tokio::select! {
@@ -73,6 +81,10 @@ impl Control {
                 },
                 Some(call) = self.calls.recv(), if open => self.ask(call, &mut pending).await,
                 _ = beat.tick() => self.beat(&mut unanswered, &mut pending).await,
+                _ = look.tick() => match quiet.look(self.link.traffic()) {
+                    true => Err(silence(&self.link.address, "nothing comes back any more")),
+                    false => Ok(()),
+                },
                 () = self.link.ended.cancelled() => Err(self.link.end_error()),
             };
             if let Err(error) = step {

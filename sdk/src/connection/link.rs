@@ -24,6 +24,7 @@ use crate::connection::frames::Frame;
 use crate::connection::frames::FrameReceiver;
 use crate::connection::frames::FrameSender;
 use crate::connection::refusal::refusal;
+use crate::connection::silence::Traffic;
 use crate::error::Error;
 use crate::error::Result;
 
@@ -125,6 +126,15 @@ impl Link {
     /// The largest batch the broker takes.
     pub(crate) fn batch_bytes_max(&self) -> usize {
         usize::try_from(self.limits.batch_bytes_max).unwrap_or(usize::MAX)
+    }
+
+    /// Datagrams so far.
+    pub(super) fn traffic(&self) -> Traffic {
+        let stats = self.connection.stats();
+        Traffic {
+            sent: stats.udp_tx.datagrams,
+            received: stats.udp_rx.datagrams,
+        }
     }
 
     /// A place for one more stream, if there is one.

@@ -9,6 +9,7 @@ mod frames;
 mod identity;
 mod link;
 mod refusal;
+mod silence;
 mod verifier;
 
 pub(crate) use control::answer;

@@ -123,3 +123,75 @@ async fn a_client_survives_many_restarts_in_order() {
     let expected: Vec<_> = (0..2000).map(|n: u32| n.to_string()).collect();
     assert_eq!(texts, expected);
 }
+
+/// A broker in a thread of its own, so that it can vanish without a word.
+struct Mortal {
+    kill: tokio::sync::oneshot::Sender<()>,
+    thread: std::thread::JoinHandle<()>,
+    address: std::net::SocketAddr,
+}
+
+impl Mortal {
+    async fn start(site: Site) -> Self {
+        let (kill, killed) = tokio::sync::oneshot::channel();
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let broker = site.start().await;
+                tell.send(broker.client_address()).unwrap();
+                killed.await.unwrap();
+            });
+            // Everything stops where it is; nobody is told.
+            runtime.shutdown_background();
+        });
+        let address = within(told).await.unwrap();
+        Self {
+            kill,
+            thread,
+            address,
+        }
+    }
+
+    fn kill(self) {
+        self.kill.send(()).unwrap();
+        self.thread.join().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_vanishes_without_a_word_is_noticed_and_nothing_is_lost_or_doubled() {
+    let site = Site::new();
+    let broker = Mortal::start(site.clone()).await;
+    let site = site.with_setting("listeners.client", &broker.address.to_string());
+    let client = site.client(broker.address).await;
+    let producer = within(client.producer("orders").into_future())
+        .await
+        .unwrap();
+    let mut deliveries = Vec::new();
+    for n in 0..500u32 {
+        deliveries.push(within(producer.send(n.to_string())).await.unwrap());
+        tokio::task::yield_now().await;
+    }
+    broker.kill();
+    for n in 500..1000u32 {
+        deliveries.push(within(producer.send(n.to_string())).await.unwrap());
+    }
+    let _broker = Mortal::start(site).await;
+    for (n, delivery) in (0..).zip(deliveries) {
+        assert_eq!(within(delivery).await.unwrap().offset.unwrap().get(), n);
+    }
+    let page = within(client.read("orders").limit(10_000).into_future())
+        .await
+        .unwrap();
+    let texts: Vec<_> = page
+        .records
+        .iter()
+        .map(|record| record.text().unwrap())
+        .collect();
+    let expected: Vec<_> = (0..1000).map(|n: u32| n.to_string()).collect();
+    assert_eq!(texts, expected);
+}
