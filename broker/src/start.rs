@@ -342,6 +342,7 @@ fn replication_config(raft: &config::Raft) -> replication::ReplicationConfig {
         tick: raft.tick,
         heartbeat_ticks: ticks(raft.heartbeat),
         election_ticks: ticks(raft.election_min),
+        election_spread_ticks: ticks(raft.election_max.saturating_sub(raft.election_min)),
         append_bytes_max: raft.append_bytes_max,
         ..replication::ReplicationConfig::default()
     }

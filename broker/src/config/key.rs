@@ -90,7 +90,7 @@ const fn key(
 }
 
 /// Every key, grouped by section.
-pub(crate) static KEYS: [Key; 36] = [
+pub(crate) static KEYS: [Key; 34] = [
     key(
         ("node", "id"),
         number(Unit::One, 1, 65_535),
@@ -114,12 +114,6 @@ pub(crate) static KEYS: [Key; 36] = [
         Form::Path,
         Default::Value("/var/lib/quorate"),
         "Where this broker keeps its data. One broker per folder.",
-    ),
-    key(
-        ("node", "shards"),
-        number(Unit::One, 0, 256),
-        Default::Value("0"),
-        "How many loops share the partitions; 0 takes the number of cores.",
     ),
     key(
         ("listeners", "client"),
@@ -180,12 +174,6 @@ pub(crate) static KEYS: [Key; 36] = [
         number(Unit::Byte, MIB, 4 * GIB),
         Default::Value("256MiB"),
         "Size at which a partition's log begins a new file. Retention removes whole files.",
-    ),
-    key(
-        ("storage", "group_commit_us"),
-        number(Unit::Microsecond, 0, 100_000),
-        Default::Value("0"),
-        "How long a flush waits for company; 0 flushes as soon as the disk is free.",
     ),
     key(
         ("storage", "disk_warn_percent"),

@@ -80,7 +80,6 @@ mod tests {
         assert_eq!(config.node.id, BrokerId::new(3));
         assert_eq!(config.node.name, "broker-3");
         assert_eq!(config.node.data_dir, Path::new("/var/lib/quorate"));
-        assert_eq!(config.node.shards, None);
         assert_eq!(config.storage.segment_bytes, ByteSize::new(256 << 20));
         assert_eq!(config.raft.tick, Duration::from_millis(50));
         assert_eq!(config.raft.election_max, Duration::from_secs(1));

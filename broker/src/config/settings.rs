@@ -52,8 +52,6 @@ pub struct Node {
     pub cluster: String,
     /// Where it keeps its data.
     pub data_dir: PathBuf,
-    /// How many loops share the partitions; `None`: as many as there are cores.
-    pub shards: Option<u16>,
 }
 
 /// Where this broker listens.
@@ -87,8 +85,6 @@ pub struct TlsFiles {
 pub struct Storage {
     /// Size at which a new segment begins.
     pub segment_bytes: ByteSize,
-    /// How long a flush waits for company.
-    pub group_commit: Duration,
     /// Free space below which the broker warns.
     pub disk_warn_percent: u8,
     /// Free space below which it refuses to publish.
@@ -313,7 +309,6 @@ impl Node {
             name: settings.text("node.name").to_owned(),
             cluster: settings.text("node.cluster").to_owned(),
             data_dir: settings.text("node.data_dir").into(),
-            shards: Some(narrow(settings.number("node.shards"))).filter(|shards| *shards > 0),
         }
     }
 }
@@ -348,7 +343,6 @@ impl Storage {
     fn read(settings: &Settings) -> Self {
         Self {
             segment_bytes: size(settings, "storage.segment_bytes"),
-            group_commit: time(settings, "storage.group_commit_us"),
             disk_warn_percent: narrow(settings.number("storage.disk_warn_percent")),
             disk_stop_percent: narrow(settings.number("storage.disk_stop_percent")),
         }

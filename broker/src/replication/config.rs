@@ -32,6 +32,8 @@ pub struct ReplicationConfig {
     pub heartbeat_ticks: usize,
     /// Ticks without a leader after which votes may move. Default: 10.
     pub election_ticks: usize,
+    /// Ticks over which the members' election windows are spread. Default: 10.
+    pub election_spread_ticks: usize,
     /// Limit of one append message and of one proposal to the engine. Default: 1 MiB.
     pub append_bytes_max: ByteSize,
     /// Append messages on their way to one peer. Default: 256.
@@ -63,6 +65,7 @@ impl Default for ReplicationConfig {
             tick: Duration::from_millis(50),
             heartbeat_ticks: 2,
             election_ticks: 10,
+            election_spread_ticks: 10,
             append_bytes_max: ByteSize::new(MIB),
             inflight_appends_max: 256,
             uncommitted_bytes_max: ByteSize::new(16 * MIB),
@@ -89,11 +92,11 @@ pub struct ElectionWindow {
 impl ElectionWindow {
     /// Windows of different members do not overlap, so candidates rarely meet. `place` is the
     /// replica's place among `members`; the preferred replica (place 0) comes last.
-    pub fn of(place: usize, members: usize, election_ticks: usize) -> Self {
+    pub fn of(place: usize, members: usize, config: &ReplicationConfig) -> Self {
         let members = members.max(1);
-        let stride = (election_ticks / members).max(1);
+        let stride = (config.election_spread_ticks / members).max(1);
         let order = (members - 1).saturating_sub(place);
-        let min = election_ticks + 1 + order * stride;
+        let min = config.election_ticks + 1 + order * stride;
         Self {
             min,
             max: min + stride.saturating_sub(1).max(1),
@@ -108,7 +111,7 @@ mod tests {
     #[test]
     fn windows_of_three_do_not_overlap_and_the_preferred_is_last() {
         let windows: Vec<_> = (0..3)
-            .map(|place| ElectionWindow::of(place, 3, 10))
+            .map(|place| ElectionWindow::of(place, 3, &ReplicationConfig::default()))
             .collect();
         let pairs: Vec<_> = windows.iter().map(|w| (w.min, w.max)).collect();
         assert_eq!(pairs, [(17, 19), (14, 16), (11, 13)]);
@@ -117,7 +120,7 @@ mod tests {
     #[test]
     fn many_members_still_get_a_window_each() {
         for place in 0..20 {
-            let window = ElectionWindow::of(place, 20, 10);
+            let window = ElectionWindow::of(place, 20, &ReplicationConfig::default());
             assert!(window.min > 10 && window.max > window.min);
         }
     }

@@ -282,7 +282,7 @@ fn window(spec: &GroupSpec, config: &ReplicationConfig) -> ElectionWindow {
         .iter()
         .position(|voter| *voter == spec.replica)
         .unwrap_or(0);
-    ElectionWindow::of(place, spec.voters.len(), config.election_ticks)
+    ElectionWindow::of(place, spec.voters.len(), config)
 }
 
 /// Removes a folder with the files in it; all of it may be gone already. The identity goes first, so
