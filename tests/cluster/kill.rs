@@ -6,10 +6,8 @@ use quorate_tests::History;
 use quorate_tests::Load;
 use quorate_tests::Plan;
 use quorate_tests::TestCluster;
-use quorate_tests::check;
-use quorate_tests::eventually;
-use quorate_tests::read_topic;
-use quorate_tests::within;
+
+use crate::topic;
 
 /// Receipts between two kills.
 const RECEIPTS: usize = 300;
@@ -23,11 +21,8 @@ fn kills() -> usize {
 async fn acked_records_survive_kills_under_load() {
     let cluster = TestCluster::new().with("storage.segment_bytes", "4MiB");
     let mut broker = cluster.start().await;
-    let client = broker
-        .client_with(&[("client.reconnect_ms_max", "300")])
-        .await;
-    let topic = client.admin().create_topic("orders").partitions(3);
-    within(topic).await.unwrap();
+    let client = broker.client().await;
+    topic::create(&client, 3).await;
     let plan = Plan {
         topic: "orders".to_owned(),
         partitions: 3,
@@ -37,23 +32,13 @@ async fn acked_records_survive_kills_under_load() {
     let history = Arc::new(History::new());
     let load = Load::start(&client, &plan, &history).await;
     for _ in 0..kills() {
-        let goal = history.applied() + RECEIPTS;
-        eventually("receipts", async || {
-            (history.applied() >= goal).then_some(())
-        })
-        .await;
+        topic::progress(&history, RECEIPTS).await;
         broker.kill().await;
         broker.restart().await;
     }
-    let goal = history.applied() + RECEIPTS;
-    eventually("receipts", async || {
-        (history.applied() >= goal).then_some(())
-    })
-    .await;
+    topic::progress(&history, RECEIPTS).await;
     load.finish().await;
-    let (log, kept) = read_topic(&client, "orders").await.unwrap();
-    let verdict = check(&history, &log, &kept);
-    println!("{} kills: {verdict}", kills());
-    verdict.assert_holds();
+    let verdict = topic::judge(&client, &history, &format!("{} kills", kills())).await;
+    // Each was sent again until it had its receipt.
     assert_eq!(verdict.not_applied + verdict.unknown, 0, "{verdict}");
 }

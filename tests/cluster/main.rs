@@ -2,9 +2,19 @@
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
-    clippy::panic,
     clippy::indexing_slicing,
-    reason = "a failing test should stop where it fails"
+    clippy::print_stdout,
+    reason = "a failing test should stop where it fails; a verdict is worth reading"
 )]
 
+mod damage;
+mod data_dir;
+mod dedup;
+mod drain;
+mod flush;
+mod full_disk;
 mod kill;
+mod pause;
+mod retention;
+mod subscribe;
+mod topic;

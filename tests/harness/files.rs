@@ -9,6 +9,8 @@ use std::path::PathBuf;
 
 /// Where the frames of a segment begin.
 const FRAMES: usize = 4096;
+/// What stands in front of each batch.
+const FRAME_HEADER: usize = 24;
 
 /// The folder of one partition's log.
 #[derive(Debug)]
@@ -44,36 +46,48 @@ impl LogFolder {
 
     /// The segment that holds these bytes, and where.
     #[must_use]
-    pub fn place_of(&self, bytes: &[u8]) -> Option<(PathBuf, u64)> {
+    pub fn place_of(&self, bytes: &[u8]) -> Option<(PathBuf, usize)> {
         self.segments().into_iter().find_map(|path| {
             let held = fs::read(&path).unwrap();
             let mut windows = held.windows(bytes.len());
             let at = windows.position(|window| window == bytes)?;
-            Some((path, u64::try_from(at).unwrap()))
+            Some((path, at))
         })
     }
 }
 
 /// Where the frames of a segment end: behind them are zeros.
 #[must_use]
-pub fn end_of_frames(segment: &Path) -> u64 {
+pub fn end_of_frames(segment: &Path) -> usize {
     let held = fs::read(segment).unwrap();
-    let last = held.iter().rposition(|byte| *byte != 0).unwrap_or(FRAMES);
-    u64::try_from(last + 1).unwrap().next_multiple_of(8)
+    let mut at = FRAMES;
+    while let Some(header) = held.get(at..at + FRAME_HEADER) {
+        let length = header.get(8..12).unwrap().try_into().unwrap();
+        let length = usize::try_from(u32::from_le_bytes(length)).unwrap();
+        if length == 0 {
+            break;
+        }
+        at += (FRAME_HEADER + length).next_multiple_of(8);
+    }
+    at
 }
 
 /// Cuts a file, as a crash in the middle of a write does.
-pub fn cut(file: &Path, length: u64) {
-    writable(file).set_len(length).unwrap();
+pub fn cut(file: &Path, length: usize) {
+    writable(file)
+        .set_len(u64::try_from(length).unwrap())
+        .unwrap();
 }
 
 /// Writes bytes into a file.
-pub fn overwrite(file: &Path, at: u64, bytes: &[u8]) {
+pub fn overwrite(file: &Path, at: usize, bytes: &[u8]) {
+    let at = u64::try_from(at).unwrap();
     writable(file).write_all_at(bytes, at).unwrap();
 }
 
 /// Turns one bit of a file.
-pub fn flip(file: &Path, at: u64) {
+pub fn flip(file: &Path, at: usize) {
+    let at = u64::try_from(at).unwrap();
     let opened = writable(file);
     let mut byte = [0];
     opened.read_exact_at(&mut byte, at).unwrap();

@@ -125,6 +125,19 @@ impl History {
         Self::default()
     }
 
+    /// A message of this key and value is about to be sent to partition 0 as the `number`th of its
+    /// producer.
+    pub fn invoke_text(&self, producer: u32, number: u64, key: &str) {
+        let attempt = Attempt {
+            producer,
+            partition: 0,
+            number,
+            content: Content::of(key.as_bytes()),
+            answers: Vec::new(),
+        };
+        self.invoke(key, attempt);
+    }
+
     /// A message is about to be sent.
     pub fn invoke(&self, key: &str, attempt: Attempt) {
         let before = self.attempts.lock().insert(key.to_owned(), attempt);
@@ -164,6 +177,14 @@ impl History {
             answers.any(|answer| matches!(answer, Answer::Applied { .. }))
         };
         attempts.values().filter(applied).count()
+    }
+
+    /// How many publishes ended with the word that nothing was written.
+    #[must_use]
+    pub fn refused(&self) -> usize {
+        let attempts = self.attempts.lock();
+        let refused = |attempt: &&Attempt| attempt.answers.contains(&Answer::NotApplied);
+        attempts.values().filter(refused).count()
     }
 
     /// How many records a consumer was given.

@@ -1,0 +1,75 @@
+//! Making topics and filling them.
+
+use std::sync::Arc;
+
+use quorate::Client;
+use quorate::Message;
+use quorate::MessageId;
+use quorate::Receipt;
+use quorate_tests::History;
+use quorate_tests::check;
+use quorate_tests::eventually;
+use quorate_tests::read_topic;
+use quorate_tests::within;
+
+/// A topic named `orders`.
+pub(crate) async fn create(client: &Client, partitions: u32) {
+    let create = client.admin().create_topic("orders");
+    within(create.partitions(partitions)).await.unwrap();
+}
+
+/// The text of a message, unlike any other.
+pub(crate) fn text(number: usize) -> String {
+    format!("message number {number:06}.")
+}
+
+/// Publishes messages of one partition, a numbered text and then so many bytes; their receipts.
+pub(crate) async fn publish(
+    client: &Client,
+    partition: u32,
+    numbers: std::ops::Range<usize>,
+    filler: usize,
+) -> Vec<Receipt> {
+    let producer = within(client.producer("orders")).await.unwrap();
+    let mut deliveries = Vec::new();
+    for number in numbers {
+        let text = text(number);
+        let mut value = text.clone().into_bytes();
+        value.extend((1..=250).cycle().take(filler));
+        let id = MessageId::hash(&text);
+        let message = Message::new(value).key(text).partition(partition).id(id);
+        deliveries.push(within(producer.send(message)).await.unwrap());
+    }
+    let mut receipts = Vec::new();
+    for delivery in deliveries {
+        receipts.push(within(delivery).await.unwrap());
+    }
+    receipts
+}
+
+pub(crate) fn offsets(receipts: &[Receipt]) -> Vec<u64> {
+    let offsets = receipts.iter().map(|receipt| receipt.offset);
+    offsets.map(|offset| offset.unwrap().get()).collect()
+}
+
+/// Waits for so many more receipts.
+pub(crate) async fn progress(history: &Arc<History>, receipts: usize) {
+    let goal = history.applied() + receipts;
+    eventually("receipts", async || {
+        (history.applied() >= goal).then_some(())
+    })
+    .await;
+}
+
+/// Checks everything that happened to the topic.
+pub(crate) async fn judge(
+    client: &Client,
+    history: &History,
+    what: &str,
+) -> quorate_tests::Verdict {
+    let (log, kept) = read_topic(client, "orders").await.unwrap();
+    let verdict = check(history, &log, &kept);
+    println!("{what}: {verdict}");
+    verdict.assert_holds();
+    verdict
+}
