@@ -165,17 +165,18 @@ impl Read {
             return Err(error);
         }
         let limit = self.handle.core.options.client.request_timeout;
-        match timeout(limit, self.retrying()).await {
-            Ok(page) => page,
-            Err(_) => {
-                let message = format!("`{}` was not read within {limit:?}", self.topic);
-                Err(Error::new(ErrorCode::TIMEOUT, message))
-            }
+        let mut refused = None;
+        if let Ok(page) = timeout(limit, self.retrying(&mut refused)).await {
+            return page;
         }
+        Err(refused.unwrap_or_else(|| {
+            let message = format!("`{}` was not read within {limit:?}", self.topic);
+            Error::new(ErrorCode::TIMEOUT, message)
+        }))
     }
 
-    /// Tries again while that may help; the caller bounds the time.
-    async fn retrying(&self) -> Result<Page> {
+    /// Tries again while that may help; the caller bounds the time, and is left the last refusal.
+    async fn retrying(&self, refused: &mut Option<Error>) -> Result<Page> {
         let core = &self.handle.core;
         let client = &core.options.client;
         let mut backoff =
@@ -185,9 +186,11 @@ impl Read {
                 Ok(page) => return Ok(page),
                 Err(rejected) => rejected,
             };
+            let error = error.at(format_args!("{}/{}", self.topic, self.options.partition));
             if !error.is_retryable() {
-                return Err(error.at(format_args!("{}/{}", self.topic, self.options.partition)));
+                return Err(error);
             }
+            *refused = Some(error.clone());
             match (leader, core.topology.topic(&self.topic)) {
                 (Some(leader), Some(topic)) => {
                     let partition = PartitionId::new(self.options.partition);

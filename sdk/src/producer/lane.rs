@@ -182,6 +182,7 @@ impl Lane {
             doubtful: false,
             told: false,
             damaged: false,
+            refused: None,
         });
         bytes
     }
@@ -246,6 +247,10 @@ impl Lane {
                 format!("{}: {sent} in time", self.place),
             )
         };
+        let refused = self.window.lock().take_refused(now);
+        for (sent, with) in refused {
+            self.answered(&sent, with);
+        }
         let in_flight = self.window.lock().expire(now);
         for (state, count) in in_flight {
             let error = late("no answer came").with_outcome(Outcome::Unknown);

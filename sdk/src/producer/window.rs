@@ -54,6 +54,8 @@ pub(super) struct Sent {
     pub(super) told: bool,
     /// It was answered as damaged before.
     pub(super) damaged: bool,
+    /// Why it was refused last.
+    pub(super) refused: Option<Error>,
 }
 
 impl Sent {
@@ -246,14 +248,15 @@ impl Window {
 
     /// Takes in a refusal of everything from a sequence on.
     pub(super) fn nack(&mut self, nack: &Nack, now: Duration, wait: Duration) -> Verdict {
+        let error = nack_error(nack);
         for batch in &mut self.batches {
             if batch.base >= nack.unproposed_sequence {
                 batch.maybe_applied = batch.doubtful;
+                batch.refused = Some(error.clone());
             } else {
                 batch.doubtful = true;
             }
         }
-        let error = nack_error(nack);
         let stays = match nack.code.class() {
             ErrorClass::Reroute | ErrorClass::Auth => false,
             ErrorClass::Fenced => nack.code == ErrorCode::PARTIAL_DUPLICATE,
@@ -371,6 +374,25 @@ impl Window {
             .collect()
     }
 
+    /// Takes out what has expired and was refused ever since, so that it is surely not in the log.
+    pub(super) fn take_refused(&mut self, now: Duration) -> Vec<Answered> {
+        let mut taken = Vec::new();
+        let sent_or_doubtful = self.batches.iter().rposition(|batch| batch.maybe_applied);
+        let mut at = sent_or_doubtful.map_or(0, |last| last + 1).max(self.cursor);
+        while let Some(batch) = self.batches.get(at) {
+            let (base, expired) = (batch.base, !batch.told && batch.deadline <= now);
+            match batch.refused.clone().filter(|_| expired) {
+                Some(error) => match self.remove(at, base, Settled::Failed(error)) {
+                    Ok(removed) => taken.extend(removed),
+                    // What this window built can be built again; else the stream finds out.
+                    Err(_) => break,
+                },
+                None => at += 1,
+            }
+        }
+        taken
+    }
+
     /// Takes out everything.
     pub(super) fn drain(&mut self) -> Vec<Sent> {
         self.cursor = 0;
@@ -403,6 +425,7 @@ mod tests {
     use quorate_protocol::DraftBatch;
     use quorate_protocol::HybridTime;
     use quorate_protocol::MessageId;
+    use quorate_protocol::Outcome;
     use quorate_protocol::PartitionId;
     use quorate_protocol::RecordDraft;
     use quorate_protocol::Term;
@@ -454,6 +477,7 @@ mod tests {
             doubtful: false,
             told: false,
             damaged: false,
+            refused: None,
         });
         state
     }
@@ -698,6 +722,39 @@ mod tests {
             assert!(matches!(verdict, Verdict::Ends(_)), "{code}");
             assert_eq!(bases(&window), [0]);
         }
+    }
+
+    #[test]
+    fn what_was_refused_until_it_expired_is_not_applied_and_leaves() {
+        let mut window = window();
+        send_all(&mut window, [3, 2, 4]);
+        window.nack(&nack(3, 3, ErrorCode::DISK_FULL), WAIT, WAIT);
+        window.batches[2].deadline = Duration::from_secs(60);
+        let late = Duration::from_secs(31);
+        let answered = window.take_refused(late);
+        let [(sent, Settled::Failed(error))] = answered.as_slice() else {
+            panic!("{answered:?}");
+        };
+        assert_eq!((sent.count, error.code()), (2, ErrorCode::DISK_FULL));
+        assert_eq!(error.outcome(), Outcome::NotApplied);
+        assert_eq!(bases(&window), [0, 3]);
+        check_bytes(&window);
+        assert_eq!(window.take_rewind(), Some(Sequence::new(3)));
+        // Sent again, nobody knows any more.
+        assert_eq!(resent(&mut window), 1);
+        assert!(window.take_refused(Duration::from_secs(61)).is_empty());
+    }
+
+    #[test]
+    fn what_was_refused_after_an_attempt_without_an_answer_stays_unknown() {
+        let mut window = window();
+        send(&mut window, 1);
+        window.reopen(Credit::new(1 << 20));
+        resent(&mut window);
+        window.nack(&nack(0, 0, ErrorCode::DISK_FULL), WAIT, WAIT);
+        let late = Duration::from_secs(31);
+        assert!(window.take_refused(late).is_empty());
+        assert_eq!(window.expire(late).len(), 1);
     }
 
     #[test]
