@@ -148,6 +148,15 @@ pub fn recover<M: StateMachine>(
             wanted: identity,
         });
     }
+    if let Some(torn) = &opened.recovery.truncated {
+        tracing::warn!(
+            group = %spec.group,
+            path = %torn.path.display(),
+            position = torn.position,
+            bytes = torn.bytes,
+            "a torn write was cut off; nothing in it was acknowledged"
+        );
+    }
     let (writer, reader, checkpoints) = (opened.writer, opened.reader, opened.checkpoints);
     let files = Files {
         writer,
