@@ -7,6 +7,7 @@ use quorate::OnTruncated;
 use quorate::Start;
 use quorate_tests::TestCluster;
 use quorate_tests::eventually;
+use quorate_tests::kept_offsets;
 use quorate_tests::read_all;
 use quorate_tests::within;
 
@@ -19,9 +20,7 @@ async fn create(client: &Client, key: &str, value: &str) {
 
 /// Start and end of the log.
 async fn bounds(client: &Client) -> (u64, u64) {
-    let described = within(client.admin().topic("orders")).await.unwrap();
-    let partition = &described.partitions[0];
-    (partition.start_offset.get(), partition.high_watermark.get())
+    kept_offsets(client, "orders").await.unwrap()[&0]
 }
 
 /// Readers who ask for what is gone are told what there is.

@@ -42,6 +42,7 @@ pub use load::Load;
 pub use load::Plan;
 pub use patience::eventually;
 pub use patience::within;
+pub use reading::kept_offsets;
 pub use reading::read_all;
 pub use reading::read_topic;
 pub use sync_fault::SyncFault;

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use quorate::Client;
+use quorate::ErrorKind;
 
 use crate::history::Seen;
+use crate::patience::eventually;
 use crate::patience::within;
 
 /// Everything in one partition, page by page.
@@ -20,6 +22,29 @@ pub async fn read_all(client: &Client, topic: &str, partition: u32) -> quorate::
     Ok(seen)
 }
 
+/// The offsets that each partition keeps (half-open).
+///
+/// # Errors
+/// What the broker answers.
+pub async fn kept_offsets(
+    client: &Client,
+    topic: &str,
+) -> quorate::Result<BTreeMap<u32, (u64, u64)>> {
+    // Administration is not repeated by the client: the connection may have been lost.
+    let described = eventually("the topic is described", async || {
+        match within(client.admin().topic(topic)).await {
+            Err(error) if error.is_retryable() || error.kind() == ErrorKind::Connect => None,
+            described => Some(described),
+        }
+    });
+    let partitions = described.await?.partitions;
+    let kept = partitions.iter().map(|partition| {
+        let (start, end) = (partition.start_offset, partition.high_watermark);
+        (partition.partition.get(), (start.get(), end.get()))
+    });
+    Ok(kept.collect())
+}
+
 /// Everything in a topic, and the offsets each partition keeps.
 ///
 /// # Errors
@@ -28,14 +53,10 @@ pub async fn read_topic(
     client: &Client,
     topic: &str,
 ) -> quorate::Result<(Vec<Seen>, BTreeMap<u32, (u64, u64)>)> {
-    let described = within(client.admin().topic(topic)).await?;
+    let kept = kept_offsets(client, topic).await?;
     let mut seen = Vec::new();
-    let mut kept = BTreeMap::new();
-    for partition in &described.partitions {
-        let number = partition.partition.get();
-        let (start, end) = (partition.start_offset, partition.high_watermark);
-        kept.insert(number, (start.get(), end.get()));
-        seen.extend(read_all(client, topic, number).await?);
+    for partition in kept.keys() {
+        seen.extend(read_all(client, topic, *partition).await?);
     }
     Ok((seen, kept))
 }
