@@ -258,7 +258,11 @@ impl Lane {
         }
         let unsent = self.queue.lock().expire(now);
         for pending in unsent {
-            let error = late("the message could not be sent").with_outcome(Outcome::NotApplied);
+            let error = match self.window.lock().refusal() {
+                Some(refusal) => refusal.at(&self.place),
+                None => late("the message could not be sent"),
+            };
+            let error = error.with_outcome(Outcome::NotApplied);
             self.common.room.give(pending.room);
             self.fail(&pending.state, pending.builder.record_count(), &error);
         }

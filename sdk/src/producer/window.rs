@@ -82,6 +82,8 @@ pub(super) struct Window {
     paused_until: Duration,
     /// Refusals since the last ack.
     refusals: u32,
+    /// The last refusal, until something is answered.
+    refusal: Option<Error>,
 }
 
 /// A batch that leaves the window, and how it ended.
@@ -110,6 +112,7 @@ impl Window {
             rewind: None,
             paused_until: Duration::ZERO,
             refusals: 0,
+            refusal: None,
         }
     }
 
@@ -224,6 +227,7 @@ impl Window {
         let end = ack.base_sequence.checked_add(u64::from(ack.count));
         let end = end.unwrap_or(Sequence::new(u64::MAX));
         self.refusals = 0;
+        self.refusal = None;
         let mut answered = Vec::new();
         while let Some(front) = self.batches.front() {
             if front.base < ack.base_sequence || front.next() > end {
@@ -249,6 +253,7 @@ impl Window {
     /// Takes in a refusal of everything from a sequence on.
     pub(super) fn nack(&mut self, nack: &Nack, now: Duration, wait: Duration) -> Verdict {
         let error = nack_error(nack);
+        self.refusal = Some(error.clone());
         for batch in &mut self.batches {
             if batch.base >= nack.unproposed_sequence {
                 batch.maybe_applied = batch.doubtful;
@@ -372,6 +377,11 @@ impl Window {
                 (Arc::clone(&batch.state), batch.count)
             })
             .collect()
+    }
+
+    /// Why what is sent now would probably be refused.
+    pub(super) fn refusal(&self) -> Option<Error> {
+        self.refusal.clone()
     }
 
     /// Takes out what has expired and was refused ever since, so that it is surely not in the log.
