@@ -74,7 +74,9 @@ impl DraftBatch {
 
     /// The records section, compressed if the attributes say so.
     pub fn payload(&self) -> &[u8] {
-        self.0.get(layout::records_at(&self.0)..).unwrap_or_default()
+        self.0
+            .get(layout::records_at(&self.0)..)
+            .unwrap_or_default()
     }
 
     /// The batch's bytes, to be sent and sent again.
