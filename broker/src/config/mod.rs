@@ -1,6 +1,6 @@
 //! The server's settings: file, environment and flags, merged and checked once.
 //!
-//! Every key stands in one table ([`key`]): ranges, defaults, the printed configuration and the
+//! Every key stands in one table (`key`): ranges, defaults, the printed configuration and the
 //! example file come from it. Knows no other room.
 
 mod error;

@@ -11,8 +11,6 @@ pub(crate) enum Unit {
     Percent,
     /// Bytes.
     Byte,
-    /// Microseconds.
-    Microsecond,
     /// Milliseconds.
     Millisecond,
     /// Hours.
@@ -44,7 +42,7 @@ impl Unit {
     /// How many base units (one, bytes, microseconds) a bare number counts.
     pub(crate) const fn factor(self) -> u64 {
         match self {
-            Self::One | Self::Percent | Self::Byte | Self::Microsecond => 1,
+            Self::One | Self::Percent | Self::Byte => 1,
             Self::Millisecond => 1_000,
             Self::Hour => 3_600_000_000,
         }
@@ -55,7 +53,7 @@ impl Unit {
             Self::One => &[],
             Self::Percent => &[("%", 1)],
             Self::Byte => &SIZES,
-            Self::Microsecond | Self::Millisecond | Self::Hour => &TIMES,
+            Self::Millisecond | Self::Hour => &TIMES,
         }
     }
 
@@ -65,7 +63,6 @@ impl Unit {
             Self::One => "a whole number",
             Self::Percent => "a whole number of percent",
             Self::Byte => "a number of bytes, or text such as \"64KiB\" or \"1MiB\"",
-            Self::Microsecond => "a number of microseconds, or text such as \"200us\" or \"1ms\"",
             Self::Millisecond => "a number of milliseconds, or text such as \"500ms\" or \"5s\"",
             Self::Hour => "a number of hours, or text such as \"90m\" or \"2d\"",
         }
@@ -163,7 +160,6 @@ mod tests {
         assert_eq!(Unit::Byte.parse("4096"), Some(4096));
         assert_eq!(Unit::Millisecond.parse("5s"), Some(5_000_000));
         assert_eq!(Unit::Millisecond.parse("5"), Some(5_000));
-        assert_eq!(Unit::Microsecond.parse("5"), Some(5));
         assert_eq!(Unit::Hour.parse("2d"), Unit::Hour.parse("48"));
         assert_eq!(Unit::Percent.parse("15%"), Some(15));
     }
@@ -199,7 +195,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_printed_is_read_back(base in 0..u64::MAX / 2, unit in prop_oneof![
-            Just(Unit::One), Just(Unit::Byte), Just(Unit::Microsecond), Just(Unit::Millisecond), Just(Unit::Hour)]) {
+            Just(Unit::One), Just(Unit::Byte), Just(Unit::Millisecond), Just(Unit::Hour)]) {
             let text = match unit.print(base) {
                 Printed::Number(number) => number.to_string(),
                 Printed::Text(text) => text,
