@@ -91,6 +91,7 @@ async fn a_flipped_byte_in_a_sealed_segment_is_told_to_readers_and_logged() {
         .expect_err("damage is no data");
     assert_eq!(error.kind(), ErrorKind::DataUnavailable, "{error:?}");
     let log = broker.stderr();
+    println!("LOG {log}");
     assert!(log.contains(&segment.display().to_string()), "{log}");
     assert_whole(&client, 1, 100).await;
     let receipts = topic::publish(&client, 1, 500..501, 0).await;

@@ -1,12 +1,16 @@
 //! Making topics and filling them.
 
 use std::sync::Arc;
+use std::time::Duration;
+use std::time::SystemTime;
 
 use quorate::Client;
 use quorate::Message;
 use quorate::MessageId;
 use quorate::Receipt;
+use quorate::Record;
 use quorate_tests::History;
+use quorate_tests::Seen;
 use quorate_tests::check;
 use quorate_tests::eventually;
 use quorate_tests::read_topic;
@@ -71,5 +75,39 @@ pub(crate) async fn judge(
     let verdict = check(history, &log, &kept);
     println!("{what}: {verdict}");
     verdict.assert_holds();
+    for partition in kept.keys() {
+        assert_ranges_are_exact(client, *partition, &log).await;
+    }
     verdict
+}
+
+/// Any range of offsets, and any range of times, is what stands there in the whole log.
+async fn assert_ranges_are_exact(client: &Client, partition: u32, log: &[Seen]) {
+    let mine = log.iter().filter(|seen| seen.place.partition == partition);
+    let mine: Vec<_> = mine.cloned().collect();
+    let Some(first) = mine.first() else {
+        return;
+    };
+    let (from, to) = (mine.len() / 3, mine.len() / 3 * 2);
+    let at = |index: usize| first.place.offset + u64::try_from(index).unwrap();
+    let read = client.read("orders").partition(partition).limit(100_000);
+    let page = within(read.clone().offsets(at(from)..at(to)))
+        .await
+        .unwrap();
+    assert_same(&page.records, &mine[from..to]);
+    let (begin, end) = (mine[from].time, mine[to].time);
+    let time = |micros| SystemTime::UNIX_EPOCH + Duration::from_micros(micros);
+    let page = within(read.times(time(begin)..time(end))).await.unwrap();
+    let held = mine.iter().filter(|seen| (begin..end).contains(&seen.time));
+    assert_same(&page.records, &held.cloned().collect::<Vec<_>>());
+}
+
+/// A page ends early when it has enough bytes; what it holds is exact.
+fn assert_same(records: &[Record], expected: &[Seen]) {
+    let seen: Vec<_> = records.iter().map(Seen::from).collect();
+    assert!(
+        expected.starts_with(&seen),
+        "{seen:?} is not what stands there"
+    );
+    assert_eq!(seen.is_empty(), expected.is_empty());
 }
