@@ -82,7 +82,7 @@ pub(super) struct Window {
     paused_until: Duration,
     /// Refusals since the last ack.
     refusals: u32,
-    /// The last refusal, until something is answered.
+    /// The last refusal on this stream, until something is answered.
     refusal: Option<Error>,
 }
 
@@ -159,6 +159,7 @@ impl Window {
         self.granted = credit.get();
         self.used = 0;
         self.rewind = None;
+        self.refusal = None;
         self.paused_until = Duration::ZERO;
     }
 
@@ -253,7 +254,6 @@ impl Window {
     /// Takes in a refusal of everything from a sequence on.
     pub(super) fn nack(&mut self, nack: &Nack, now: Duration, wait: Duration) -> Verdict {
         let error = nack_error(nack);
-        self.refusal = Some(error.clone());
         for batch in &mut self.batches {
             if batch.base >= nack.unproposed_sequence {
                 batch.maybe_applied = batch.doubtful;
@@ -272,8 +272,12 @@ impl Window {
             .iter()
             .position(|batch| batch.base == nack.from_sequence);
         let Some(at) = at.filter(|_| stays) else {
+            let first = nack.unproposed_sequence;
+            let refused = self.batches.partition_point(|batch| batch.base < first);
+            self.cursor = self.cursor.min(refused);
             return Verdict::Ends(error);
         };
+        self.refusal = Some(error.clone());
         let settled = self.amend(at, nack, &error);
         self.cursor = at;
         self.rewind = Some(nack.from_sequence);
@@ -753,6 +757,17 @@ mod tests {
         // Sent again, nobody knows any more.
         assert_eq!(resent(&mut window), 1);
         assert!(window.take_refused(Duration::from_secs(61)).is_empty());
+    }
+
+    #[test]
+    fn what_a_draining_broker_refused_is_not_applied() {
+        let mut window = window();
+        send_all(&mut window, [3, 2, 4]);
+        let verdict = window.nack(&nack(3, 5, ErrorCode::DRAINING), WAIT, WAIT);
+        assert!(matches!(verdict, Verdict::Ends(_)));
+        let late = Duration::from_secs(31);
+        assert_eq!(window.take_refused(late).len(), 1);
+        assert_eq!((bases(&window), window.expire(late).len()), (vec![0, 3], 2));
     }
 
     #[test]
