@@ -71,7 +71,9 @@ async fn without_a_broker_messages_expire_with_an_honest_outcome() {
     let error = within(within(producer.send("2")).await.unwrap())
         .await
         .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Timeout);
+    // What the draining broker still said of it, if it said anything, tells more than the time.
+    let kinds = [ErrorKind::Timeout, ErrorKind::Draining];
+    assert!(kinds.contains(&error.kind()), "{error}");
     assert_eq!(error.outcome(), Outcome::NotApplied, "{error}");
     let mut events = client.events();
     within(producer.send("3")).await.unwrap().detach();
