@@ -102,9 +102,10 @@ impl BatchState {
             .collect();
         inner.known.extend(known);
         inner.known.sort_unstable();
-        let wakers = std::mem::take(&mut inner.wakers);
+        // Who still waits keeps its slot.
+        let wakers: Vec<_> = inner.wakers.iter_mut().filter_map(Option::take).collect();
         drop(inner);
-        wakers.into_iter().flatten().for_each(Waker::wake);
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     fn receipt(&self, inner: &Inner, index: u32) -> Option<Result<Receipt>> {
@@ -329,5 +330,43 @@ mod tests {
         let (first, second, ()) = tokio::join!(first, second, settle);
         assert_eq!(first.unwrap().offset, Some(Offset::new(4)));
         assert_eq!(second.unwrap().offset, Some(Offset::new(5)));
+    }
+
+    /// A waker that counts, and a delivery polled once with it.
+    fn polled(state: &Arc<BatchState>, index: u32) -> (Delivery, Arc<Count>) {
+        let mut delivery = Delivery::new(Arc::clone(state), index);
+        let woken = Arc::new(Count::default());
+        poll(&mut delivery, &woken);
+        (delivery, woken)
+    }
+
+    fn poll(delivery: &mut Delivery, woken: &Arc<Count>) {
+        let waker = Waker::from(Arc::clone(woken));
+        let polled = Pin::new(delivery).poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+    }
+
+    #[derive(Default)]
+    struct Count(std::sync::atomic::AtomicUsize);
+
+    impl std::task::Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn who_waits_on_after_known_records_left_is_woken_whatever_others_do() {
+        let state = state();
+        let (_known, _) = polled(&state, 0);
+        let (mut first, first_woken) = polled(&state, 1);
+        let (mut second, second_woken) = polled(&state, 2);
+        state.take_out(&[(0, Offset::new(5))], AckLevel::Quorum);
+        poll(&mut first, &first_woken);
+        poll(&mut second, &second_woken);
+        drop(first);
+        state.settle(acked(100));
+        let woken = second_woken.0.load(std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(woken, 2);
     }
 }
