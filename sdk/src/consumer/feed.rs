@@ -23,6 +23,7 @@ use quorate_protocol::RecordBatch;
 use quorate_protocol::SlowPolicy;
 use quorate_protocol::Start as WireStart;
 use quorate_protocol::StartPosition;
+use quorate_protocol::StreamAccept;
 use quorate_protocol::StreamOpen;
 use quorate_protocol::StreamType;
 use quorate_protocol::SubscribeParams;
@@ -72,8 +73,10 @@ pub(super) struct Feed {
 /// How far a feed has come.
 #[derive(Debug)]
 pub(super) struct Progressed {
-    /// The next offset; none before the first acceptance.
+    /// The next offset; none before one is known.
     next: Option<Offset>,
+    /// The broker has accepted once, so the end is known.
+    accepted: bool,
     /// The end by offset.
     until: Offset,
     /// The end by time.
@@ -88,6 +91,7 @@ impl Default for Progressed {
     fn default() -> Self {
         Self {
             next: None,
+            accepted: false,
             until: NEVER,
             until_us: u64::MAX,
             received: 0,
@@ -260,15 +264,14 @@ impl Feed {
         };
         let opening = self.core.pool.open(Some(leader), &open, PRIORITY_SUBSCRIBE);
         let stream = opening.await?;
-        self.accepted(&stream, credit);
+        self.accepted(&stream.accept, credit);
         Ok(stream)
     }
 
-    fn accepted(&mut self, stream: &Stream, credit: u64) {
-        let accept = &stream.accept;
+    fn accepted(&mut self, accept: &StreamAccept, credit: u64) {
         self.progress.received = 0;
         self.progress.granted = credit;
-        if self.progress.next.is_none() {
+        if !std::mem::replace(&mut self.progress.accepted, true) {
             let tail = accept.high_watermark;
             match Until::try_from(self.until) {
                 Ok(Until::Offset(offset)) => self.progress.until = offset,
@@ -282,8 +285,8 @@ impl Feed {
                 Ok(Until::Never) => {}
                 _ => self.progress.until = tail,
             }
-            self.progress.next = Some(accept.start);
         }
+        self.progress.next.get_or_insert(accept.start);
         self.queue.accepted(accept.start, accept.high_watermark);
     }
 
@@ -605,6 +608,27 @@ mod tests {
             assert_eq!(feed.progress.next, Some(Offset::new(next)));
         }
         assert!(feed().truncated(&error()).is_err());
+    }
+
+    #[test]
+    fn a_lost_start_does_not_lose_the_end() {
+        let mut feed = feed();
+        feed.progress.next = None;
+        feed.until = EndPosition::from(Until::Tail);
+        feed.on_truncated = OnTruncated::Earliest;
+        let range = (Offset::new(10), Offset::new(12));
+        let error = Error::new(ErrorCode::OFFSET_OUT_OF_RANGE, "gone").with_range(Some(range));
+        feed.truncated(&error).unwrap();
+        let accept = StreamAccept {
+            start: Offset::new(10),
+            log_start: Offset::new(10),
+            high_watermark: Offset::new(12),
+            credit: Credit::new(1000),
+        };
+        feed.accepted(&accept, 1000);
+        take(&mut feed, &[batch(10, 3, 1)]);
+        assert_eq!(given(&feed), ["!0..10", "10..12"]);
+        assert!(feed.is_done());
     }
 
     #[test]
