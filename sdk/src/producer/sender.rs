@@ -253,7 +253,7 @@ async fn write(lane: &Lane, sender: &mut FrameSender) -> Result<()> {
                     lane.sent_without_ack();
                 }
             }
-            Step::Rewind(rewind) => sender.send(&rewind).await?,
+            Step::Rewind(rewind) => while_expiring(lane, sender.send(&rewind)).await?,
             Step::Wait(until) => wait(lane, until).await,
             Step::Done => {
                 sender.finish();

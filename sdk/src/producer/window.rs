@@ -304,11 +304,12 @@ impl Window {
         };
         let first_damage = nack.code == ErrorCode::CORRUPT_BATCH && !batch.damaged;
         batch.damaged |= first_damage;
-        let again = first_damage
-            || batch.maybe_applied
-            || (nack.code.is_retryable() && nack.code != ErrorCode::CORRUPT_BATCH);
-        match again {
+        let again =
+            first_damage || (nack.code.is_retryable() && nack.code != ErrorCode::CORRUPT_BATCH);
+        match again || (batch.maybe_applied && nack.code.is_retryable()) {
             true => Ok(Vec::new()),
+            // Its sequence may be used, so nobody else can have it, and it will never be taken.
+            false if batch.maybe_applied => Err(error.clone()),
             false => self.remove(at, nack.from_sequence, Settled::Failed(error.clone())),
         }
     }
@@ -791,5 +792,17 @@ mod tests {
         assert_eq!(window.expire(late).len(), 0);
         assert_eq!(bases(&window), [0]);
         assert_eq!(window.oldest_number(), None);
+    }
+
+    #[test]
+    fn a_refusal_for_good_of_what_may_be_in_the_log_ends_the_stream() {
+        let mut window = window();
+        send_all(&mut window, [1, 1, 1]);
+        window.reopen(Credit::new(1 << 20));
+        resent(&mut window);
+        let refused = nack(0, 0, ErrorCode::BATCH_TOO_LARGE);
+        let verdict = window.nack(&refused, Duration::ZERO, WAIT);
+        assert!(matches!(verdict, Verdict::Ends(_)));
+        assert!(window.drain().iter().all(|batch| batch.maybe_applied));
     }
 }
