@@ -2,6 +2,8 @@
 
 use std::env;
 use std::fs;
+use std::fs::File;
+use std::fs::TryLockError;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -30,11 +32,17 @@ const TEMPORARY_NAMES_MAX: u32 = 1000;
 /// Certificates with less time left are issued anew before a start.
 const RENEWED_BEFORE: Duration = Duration::from_secs(24 * 3600);
 
+/// Held while a cluster runs, so that no other one writes over its configuration.
+const LOCK: &str = "dev.lock";
+/// What a directory has that holds a development cluster.
+const AUTHORITY: &str = "certs/peer-ca.pem";
+
 /// The directory of one development cluster.
 #[derive(Debug)]
 pub(super) struct Layout {
     root: PathBuf,
     temporary: bool,
+    _lock: File,
 }
 
 impl Layout {
@@ -47,13 +55,20 @@ impl Layout {
             None => make_temporary_directory()?,
         };
         let root = fs::canonicalize(&root).map_err(|error| Failure::file("open", &root, &error))?;
-        let layout = Self { root, temporary };
-        let prepared = if layout.authorities().join("peer-ca.pem").exists() {
+        let made = root.join(AUTHORITY).exists();
+        if !made {
+            refuse_foreign(&root)?;
+        }
+        let lock = lock(&root)?;
+        let layout = Self {
+            root,
+            temporary,
+            _lock: lock,
+        };
+        let prepared = if made {
             layout.renew()
         } else {
-            layout
-                .refuse_foreign()
-                .and_then(|()| layout.make_certificates())
+            layout.make_certificates()
         };
         match prepared {
             Ok(()) => Ok(layout),
@@ -148,20 +163,6 @@ impl Layout {
         self.root.join("certs")
     }
 
-    /// A directory with other content is not ours to fill.
-    fn refuse_foreign(&self) -> Result<(), Failure> {
-        let mut entries =
-            fs::read_dir(&self.root).map_err(|error| Failure::file("open", &self.root, &error))?;
-        if entries.next().is_none() {
-            return Ok(());
-        }
-        let root = self.root.display();
-        Err(Failure::usage(format!(
-            "{root} is not empty and holds no development cluster"
-        ))
-        .with_help("give --data a new directory"))
-    }
-
     fn make_certificates(&self) -> Result<(), Failure> {
         let made = quorate_certs::init(&InitRequest {
             cluster: CLUSTER.to_owned(),
@@ -231,6 +232,34 @@ fn hosts() -> Vec<String> {
 }
 
 /// A directory nobody else has, whoever else can write beside it.
+/// A directory with other content is not ours to fill.
+fn refuse_foreign(root: &Path) -> Result<(), Failure> {
+    let failed = |error| Failure::file("open", root, &error);
+    for entry in fs::read_dir(root).map_err(failed)? {
+        if entry.map_err(failed)?.file_name() != LOCK {
+            let message = format!(
+                "{} is not empty and holds no development cluster",
+                root.display()
+            );
+            return Err(Failure::usage(message).with_help("give --data a new directory"));
+        }
+    }
+    Ok(())
+}
+
+fn lock(root: &Path) -> Result<File, Failure> {
+    let path = root.join(LOCK);
+    let file = File::create(&path).map_err(|error| Failure::file("open", &path, &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            let message = format!("another `quorate dev` runs in {}", root.display());
+            Err(Failure::usage(message).with_help("stop it, or give --data another directory"))
+        }
+        Err(TryLockError::Error(error)) => Err(Failure::file("lock", &path, &error)),
+    }
+}
+
 fn make_temporary_directory() -> Result<PathBuf, Failure> {
     let parent = env::temp_dir();
     let process = std::process::id();
@@ -277,6 +306,7 @@ mod tests {
         let data = dir.path().join("data");
         let first = Layout::prepare(Some(data.clone())).unwrap();
         let before = fs::read(first.admin().join("cert.pem")).unwrap();
+        drop(first);
         let second = Layout::prepare(Some(data)).unwrap();
         assert_eq!(fs::read(second.admin().join("cert.pem")).unwrap(), before);
         second.remove_if_temporary().unwrap();
@@ -289,7 +319,8 @@ mod tests {
         let layout = Layout::prepare(Some(dir.path().join("data"))).unwrap();
         let certificate = layout.admin().join("cert.pem");
         fs::write(&certificate, "").unwrap();
-        Layout::prepare(Some(layout.root().to_owned())).unwrap();
+        drop(layout);
+        drop(Layout::prepare(Some(dir.path().join("data"))).unwrap());
         quorate_certs::inspect(&certificate).unwrap();
     }
 
@@ -299,7 +330,18 @@ mod tests {
         fs::write(dir.path().join("thesis.txt"), "mine").unwrap();
         let refused = Layout::prepare(Some(dir.path().to_owned())).unwrap_err();
         assert!(refused.message().contains("not empty"));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         assert!(dir.path().join("thesis.txt").exists());
+    }
+
+    #[test]
+    fn two_clusters_do_not_share_a_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        let first = Layout::prepare(Some(data.clone())).unwrap();
+        first.write_config([1, 2]).unwrap();
+        let refused = Layout::prepare(Some(data)).unwrap_err();
+        assert!(refused.message().contains("another `quorate dev`"));
     }
 
     #[test]
