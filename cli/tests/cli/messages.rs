@@ -362,6 +362,8 @@ fn a_silent_server_is_a_connection_error() {
         .find(|check| check["status"] == "fail")
         .unwrap();
     assert_eq!(failed["name"], format!("server {address}"));
+    let nowhere = home.run(&["doctor", "--json", "--servers", ""]);
+    assert_eq!(nowhere.objects()[0]["ok"], false);
     kill(dev.pid(), Signal::TERM);
     assert_eq!(dev.wait(), Some(0));
     assert_eq!(Ran::of(&mut home.command(&["doctor"])).code, 1);

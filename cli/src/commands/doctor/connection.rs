@@ -17,13 +17,9 @@ pub(super) async fn examine(
     usable: bool,
 ) -> Vec<Check> {
     let servers = settings.get("client.servers").unwrap_or_default();
-    let servers = servers
-        .trim_start_matches("quorate://")
-        .split(',')
-        .map(str::trim);
     let mut checks = Vec::new();
     let mut reached = None;
-    for server in servers.filter(|server| !server.is_empty()) {
+    for server in addresses(servers) {
         let name = format!("server {server}");
         if !usable {
             checks.push(Check::skip(name, "repair the checks above first"));
@@ -39,6 +35,15 @@ pub(super) async fn examine(
     }
     checks.push(same_cluster(reached.as_ref(), identity));
     checks
+}
+
+/// The addresses in `client.servers`.
+pub(super) fn addresses(servers: &str) -> impl Iterator<Item = &str> {
+    servers
+        .trim_start_matches("quorate://")
+        .split(',')
+        .map(str::trim)
+        .filter(|server| !server.is_empty())
 }
 
 async fn ask(settings: &Settings, server: &str) -> Result<Cluster, Failure> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use quorate_certs::CertificateReport;
 use quorate_certs::Identity;
+use quorate_certs::KeyFileError;
 use quorate_certs::Role;
 
 use crate::clock;
@@ -64,6 +65,10 @@ fn certificate(path: Option<&Path>) -> (Check, Option<CertificateReport>) {
             let text = format!("{shown} is a broker's; brokers do not accept it from clients");
             (Check::fail("cert_file", text).with_help(ISSUE), None)
         }
+        Some(Role::Gateway) => {
+            let text = format!("{shown} is a gateway's; brokers let it use no topic");
+            (Check::fail("cert_file", text).with_help(ISSUE), None)
+        }
         Some(_) => (validity("cert_file", path, &report), Some(report)),
     }
 }
@@ -106,7 +111,11 @@ fn key(certificate: Option<&Path>, key: Option<&Path>) -> Check {
     };
     let shown = key.display();
     if let Err(error) = quorate_certs::check_key_file(key) {
-        return Check::fail(name, error.to_string()).with_help(format!("chmod 600 {shown}"));
+        let help = match error {
+            KeyFileError::ReadableByOthers { .. } => format!("chmod 600 {shown}"),
+            _ => "use the key.pem beside the certificate".to_owned(),
+        };
+        return Check::fail(name, error.to_string()).with_help(help);
     }
     let Some(certificate) = certificate else {
         return Check::ok(name, format!("{shown}, private"));
@@ -177,6 +186,17 @@ mod tests {
             admin.key_file.as_ref().unwrap(),
         );
         assert_eq!(found, [Status::Ok; 4]);
+    }
+
+    #[test]
+    fn advice_fits_what_is_wrong_with_the_key() {
+        let help = |path: &Path| key(None, Some(path)).help.unwrap();
+        assert!(help(Path::new("/none/key.pem")).contains("beside the certificate"));
+        let dir = tempfile::tempdir().unwrap();
+        let open = dir.path().join("key.pem");
+        fs::write(&open, "").unwrap();
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(help(&open).starts_with("chmod 600"));
     }
 
     #[test]

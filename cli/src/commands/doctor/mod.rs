@@ -112,7 +112,8 @@ async fn examine(settings: &Settings) -> Vec<Check> {
 fn target(settings: &Settings) -> Check {
     let from = settings.context().map(|name| format!("context `{name}`"));
     let from = from.unwrap_or_else(|| "no context".to_owned());
-    match settings.get("client.servers") {
+    let servers = settings.get("client.servers");
+    match servers.filter(|servers| connection::addresses(servers).next().is_some()) {
         Some(servers) => Check::ok("settings", format!("{from}, servers {servers}")),
         None => Check::fail("settings", format!("{from}, and no servers are named"))
             .with_help("quorate dev, or quorate ctx use NAME, or --servers host:port"),
