@@ -88,18 +88,36 @@ impl Failure {
         Self::new(ErrorCode::IDENTITY_FILES, Exit::Usage, message)
     }
 
-    /// The system refused something.
-    pub(crate) fn system(what: impl fmt::Display, error: &io::Error) -> Self {
-        Self::new(
-            ErrorCode::INTERNAL,
-            Exit::Failed,
-            format!("{what}: {error}"),
-        )
+    /// Something on this machine is not as it must be. The texts of the code speak of faults of
+    /// this program, which it is not, and trying again changes nothing.
+    pub(crate) fn local(message: impl Into<String>) -> Self {
+        let failure = Self::new(ErrorCode::INTERNAL, Exit::Failed, message)
+            .with_cause("this machine does not allow it as things are");
+        Self {
+            retryable: false,
+            ..failure
+        }
     }
 
-    /// The system refused to read or write a file.
+    /// The system refused something.
+    pub(crate) fn system(what: impl fmt::Display, error: &io::Error) -> Self {
+        Self::local(format!("{what}: {error}"))
+            .with_help("repair what the message names, then run the command again")
+    }
+
+    /// The system refused to read or write a file; most often the wrong one was named.
     pub(crate) fn file(verb: &str, path: &Path, error: &io::Error) -> Self {
-        Self::system(format_args!("cannot {verb} {}", path.display()), error)
+        let what = format!("cannot {verb} {}", path.display());
+        match error.kind() {
+            io::ErrorKind::NotFound
+            | io::ErrorKind::PermissionDenied
+            | io::ErrorKind::IsADirectory
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::InvalidData
+            | io::ErrorKind::ReadOnlyFilesystem => Self::usage(format!("{what}: {error}"))
+                .with_help("check the path and its permissions"),
+            _ => Self::system(what, error),
+        }
     }
 
     /// The time was up.
@@ -292,6 +310,21 @@ mod tests {
         assert_eq!(error["code"], "QRT-0408");
         assert_eq!(error["kind"], "InvalidArgument");
         assert_eq!(error["outcome"], "not_applied");
+    }
+
+    #[test]
+    fn a_missing_file_is_a_wrong_argument_and_not_a_fault_of_the_program() {
+        let path = Path::new("/none");
+        let missing = Failure::file("read", path, &io::ErrorKind::NotFound.into());
+        assert_eq!(missing.exit(), Exit::Usage);
+        let full = Failure::file("write", path, &io::ErrorKind::StorageFull.into());
+        assert_eq!(full.exit(), Exit::Failed);
+        let json = serde_json::to_value(full.to_json()).unwrap();
+        assert_eq!(json["error"]["retryable"], false);
+        assert_eq!(
+            json["error"]["cause"],
+            "this machine does not allow it as things are"
+        );
     }
 
     #[test]

@@ -26,7 +26,11 @@ impl Lines {
     pub(crate) fn of_file(path: &Path) -> Result<(Self, u64), Failure> {
         let failed = |error| Failure::file("read", path, &error);
         let file = File::open(path).map_err(failed)?;
-        let length = file.metadata().map_err(failed)?.len();
+        let metadata = file.metadata().map_err(failed)?;
+        if metadata.is_dir() {
+            return Err(failed(io::ErrorKind::IsADirectory.into()));
+        }
+        let length = metadata.len();
         let reader = io::BufReader::with_capacity(BUFFER_BYTES, file);
         Ok((Self::File(Box::new(reader)), length))
     }

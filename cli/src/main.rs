@@ -87,6 +87,10 @@ fn refuse(error: &clap::Error) -> Exit {
             .map_or_else(|f| f.exit(), |()| Exit::Done);
     }
     let text = error.render().to_string();
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand && !json {
+        output.help(text.trim_end());
+        return Exit::Usage;
+    }
     let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
     let text = text
         .strip_suffix("For more information, try '--help'.")

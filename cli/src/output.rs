@@ -134,6 +134,11 @@ impl Output {
         }
     }
 
+    /// Shows how a command is used to somebody who named too little of it.
+    pub(crate) fn help(&self, text: &str) {
+        self.say(format_args!("{text}"));
+    }
+
     /// A progress bar over `total` bytes, if people watch standard error.
     pub(crate) fn progress(&self, total: u64) -> ProgressBar {
         if self.json || self.quiet || !io::stderr().is_terminal() {

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,10 +12,14 @@ use quorate_broker::InitMode;
 use quorate_broker::StartError;
 use quorate_broker::config::Config;
 use quorate_broker::config::ConfigError;
+use quorate_broker::transport::BindError;
+use quorate_certs::CertificateReport;
 use rustix::process::Pid;
 use rustix::process::Signal;
 use serde::Serialize;
 
+use crate::clock;
+use crate::encoding;
 use crate::failure::Exit;
 use crate::failure::Failure;
 use crate::invocation::Invocation;
@@ -25,6 +30,7 @@ use crate::stop::Stop;
 
 /// How long a broker may take to finish what it promised.
 const DRAIN_TIME: Duration = Duration::from_secs(30);
+const IDENTITY_HELP: &str = "check the files in [tls]; quorate cert show FILE says what is in one";
 
 /// Arguments of `serve`.
 #[derive(Debug, clap::Args)]
@@ -126,22 +132,61 @@ fn checked(output: &Output) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// The files exist, and authorities made for one machine stay on it.
+/// The files exist and belong together, the certificate is this broker's, and authorities made for
+/// one machine stay on it. Looked at before the data directory is, so that a wrong certificate
+/// leaves no trace there.
 fn check_files(config: &Config) -> Result<(), Failure> {
-    config
-        .tls
-        .read()
-        .map_err(|error| Failure::identity(error.to_string()))?;
-    let authority = quorate_certs::inspect(&config.tls.peer_ca_file)
-        .map_err(|error| Failure::identity(error.to_string()))?;
+    let tls = &config.tls;
+    tls.read()
+        .map_err(|error| Failure::identity(error.to_string()).with_help(IDENTITY_HELP))?;
+    let authority = inspect(&tls.peer_ca_file)?;
     let listeners = [config.listeners.client, config.listeners.peer];
     if authority.development && !listeners.iter().all(|address| address.ip().is_loopback()) {
-        let path = config.tls.peer_ca_file.display();
+        let path = tls.peer_ca_file.display();
         return Err(
             Failure::identity(format!("{path} is a development authority"))
                 .with_cause("its brokers listen on loopback addresses only")
                 .with_help("quorate cert init --cluster NAME --out DIR"),
         );
+    }
+    inspect(&tls.client_ca_file)?;
+    check_certificate(config)?;
+    let matches = quorate_certs::key_matches(&tls.cert_file, &tls.key_file)
+        .map_err(|error| Failure::identity(error.to_string()).with_help(IDENTITY_HELP))?;
+    if matches {
+        return Ok(());
+    }
+    let (key, certificate) = (tls.key_file.display(), tls.cert_file.display());
+    let message = format!("`tls.key_file` {key} does not belong to `tls.cert_file` {certificate}");
+    Err(Failure::identity(message).with_help("use the key.pem beside the certificate"))
+}
+
+fn inspect(path: &Path) -> Result<CertificateReport, Failure> {
+    quorate_certs::inspect(path)
+        .map_err(|error| Failure::identity(error.to_string()).with_help(IDENTITY_HELP))
+}
+
+/// The certificate says the cluster and the name of the configuration, and has not expired.
+fn check_certificate(config: &Config) -> Result<(), Failure> {
+    let (cluster, name) = (&config.node.cluster, &config.node.name);
+    let report = inspect(&config.tls.cert_file)?;
+    let path = config.tls.cert_file.display();
+    let wanted = format!("spiffe://{cluster}/broker/{name}");
+    let help = format!(
+        "quorate cert issue broker {name} --ca DIR --san HOST, or correct node.cluster and node.name"
+    );
+    let found = match &report.identity {
+        Some(identity) => identity.to_string(),
+        None => "no identity of Quorate".to_owned(),
+    };
+    if found != wanted {
+        let message = format!("`tls.cert_file` {path} is of {found}, this broker is {wanted}");
+        return Err(Failure::identity(message).with_help(help));
+    }
+    if report.not_after <= clock::wall() {
+        let until = encoding::seconds(report.not_after);
+        let message = format!("`tls.cert_file` {path} expired {until}");
+        return Err(Failure::identity(message).with_help(help));
     }
     Ok(())
 }
@@ -193,14 +238,18 @@ fn announce(
 }
 
 fn start_failed(error: &StartError) -> Failure {
+    let message = error.to_string();
     match error {
-        StartError::NotInitialised(_) | StartError::Cluster(_) => Failure::usage(error.to_string()),
-        StartError::Certificates(_) => Failure::identity(error.to_string()),
-        _ => Failure::new(
-            quorate::ErrorCode::INTERNAL,
-            Exit::Failed,
-            error.to_string(),
-        ),
+        StartError::NotInitialised(_) | StartError::Cluster(_) => Failure::usage(message),
+        StartError::Certificates(_) | StartError::Listen(BindError::Tls(_)) => {
+            Failure::identity(message).with_help(IDENTITY_HELP)
+        }
+        StartError::Socket { .. } => Failure::local(message)
+            .with_help("stop what uses that address, or set another listeners.client"),
+        StartError::DataDir(_) | StartError::Io { .. } => Failure::local(message)
+            .with_help("repair what the message names, or set another node.data_dir"),
+        _ => Failure::local(message)
+            .with_help("repair what the message and the log name, then start again"),
     }
 }
 

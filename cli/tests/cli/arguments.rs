@@ -49,6 +49,38 @@ fn wrong_usage_exits_2_in_the_form_asked_for() {
 }
 
 #[test]
+fn no_command_shows_how_to_give_one() {
+    let home = Home::new();
+    for arguments in [&[][..], &["topic"]] {
+        let ran = home.run(arguments);
+        assert_eq!((ran.code, ran.stdout.as_str()), (2, ""));
+        assert!(ran.stderr.contains("Usage: quorate"), "{}", ran.stderr);
+        assert!(!ran.stderr.contains("error["), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_a_wrong_argument() {
+    let home = Home::new();
+    let servers = "127.0.0.1:1";
+    for file in ["nothing-here", "."] {
+        let arguments = [
+            "pub",
+            "orders",
+            "--servers",
+            servers,
+            "--file",
+            file,
+            "--json",
+        ];
+        let ran = home.run(&arguments);
+        let error = ran.error();
+        assert_eq!((ran.code, &error["code"]), (2, &"QRT-0408".into()));
+        assert_eq!(error["retryable"], false);
+    }
+}
+
+#[test]
 fn a_message_is_needed() {
     let home = Home::new();
     let ran = home.run(&["pub", "orders"]);

@@ -97,6 +97,43 @@ fn configuration_errors_exit_2_and_name_the_place() {
 }
 
 #[test]
+fn a_certificate_that_is_not_this_brokers_fails_the_check_and_leaves_no_data() {
+    let home = home();
+    let (cluster, name) = ("node.cluster=other", "node.name=broker-8");
+    let admin = home.path("ca/admins/admin");
+    let (certificate, key) = (admin.join("cert.pem"), admin.join("key.pem"));
+    let client = format!("tls.cert_file={}", certificate.display());
+    let foreign_key = format!("tls.key_file={}", key.display());
+    for set in [cluster, name, &client, &foreign_key] {
+        for mode in ["--check", "--init"] {
+            let ran = home.run(&[
+                "serve",
+                "--config",
+                "quorate.toml",
+                mode,
+                "--set",
+                set,
+                "--json",
+            ]);
+            let error = ran.error();
+            assert_eq!((ran.code, &error["code"]), (2, &"QRT-0803".into()), "{set}");
+        }
+    }
+    assert!(!home.path("data").exists());
+}
+
+#[test]
+fn a_port_in_use_is_no_fault_of_the_program() {
+    let home = home();
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let set = format!("listeners.client={}", taken.local_addr().unwrap());
+    let ran = home.run(&["serve", "--config", "quorate.toml", "--init", "--set", &set]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("listeners.client"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("Report"), "{}", ran.stderr);
+}
+
+#[test]
 fn an_empty_data_directory_needs_init() {
     let home = home();
     let ran = home.run(&["serve", "--config", "quorate.toml", "--json"]);

@@ -126,7 +126,11 @@ fn a_deleted_topic_is_gone() {
 fn a_dry_run_creates_nothing() {
     let home = Home::new();
     let _dev = cluster(&home);
-    home.json(&["topic", "create", "orders", "--dry-run"]);
+    let planned = home.json(&["topic", "create", "orders", "--dry-run"]);
+    assert_eq!(
+        (&planned["id"], &planned["created"]),
+        (&serde_json::Value::Null, &false.into())
+    );
     assert_eq!(
         home.json(&["topic", "list"]),
         serde_json::json!({"topics": []})

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use quorate::Client;
+use quorate::TopicId;
 use serde::Serialize;
 
 use crate::commands::topic::Change;
@@ -59,7 +60,8 @@ pub(crate) struct Arguments {
 #[derive(Serialize)]
 struct Line<'a> {
     topic: &'a str,
-    id: String,
+    /// A topic that was only planned has none.
+    id: Option<String>,
     partitions: u32,
     replicas: u32,
     created: bool,
@@ -108,7 +110,7 @@ async fn create(
     let created = settings.with_client(work).await?;
     let line = Line {
         topic: &arguments.name,
-        id: created.id.to_string(),
+        id: (created.id != TopicId::new(0)).then(|| created.id.to_string()),
         partitions: created.partitions,
         replicas: created.replicas,
         created: created.created,
@@ -118,9 +120,9 @@ async fn create(
         return Ok(Exit::Done);
     }
     let what = match (arguments.change.dry_run, line.created) {
-        (true, _) => "would be created",
+        (true, _) if line.id.is_none() => "would be created",
         (false, true) => "created",
-        (false, false) => "exists already",
+        _ => "exists already",
     };
     output.line(format_args!(
         "topic {} {what}: {} partitions, {} replicas",
