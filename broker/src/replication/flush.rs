@@ -252,7 +252,7 @@ impl<M: StateMachine> Disk<M> {
             };
             match done {
                 Ok(()) => {}
-                Err(Stop::Full) => return self.waiting.store(true, Ordering::Relaxed),
+                Err(Stop::Full) => return,
                 Err(Stop::Fatal(poison)) => return self.give_up(desk, poison),
             }
         }
@@ -317,6 +317,8 @@ impl<M: StateMachine> Disk<M> {
                 queue.close = None;
                 drop(queue);
                 tracing::warn!(path = %path.display(), "no room on the disk; writing waits for it");
+                // Before the task is woken: it ticks only while something waits.
+                self.waiting.store(true, Ordering::Relaxed);
                 self.inbox.put(In::Stalled { group, epoch });
                 Err(Stop::Full)
             }
@@ -380,6 +382,7 @@ impl<M: StateMachine> Disk<M> {
             Err(WriteError::NoSpace { .. }) => {
                 desk.queue.lock().checkpoints.push(job);
                 self.waiting.store(true, Ordering::Relaxed);
+                self.inbox.put(In::Tick);
             }
             Err(error) => self.fail(poison_of(&error)),
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use quorate_protocol::{ByteSize, GroupId, GroupTag, LogIndex, Offset, ReplicaId};
 use quorate_storage::{
-    Crash, DiskStorage, LogConfig, MemoryStorage, ReadMode, ReadOutcome, Storage,
+    Crash, DiskStorage, Lane, LogConfig, MemoryStorage, ReadMode, ReadOutcome, Storage,
 };
 use tokio_util::task::TaskTracker;
 
@@ -232,6 +232,62 @@ fn a_full_disk_refuses_until_there_is_room_and_loses_nothing() {
             .unwrap();
         assert!(write(&group, 1).await.is_ok());
     });
+}
+
+#[test]
+fn a_checkpoint_that_found_no_room_is_tried_again_though_nothing_else_happens() {
+    run(async {
+        let storage = Arc::new(MemoryStorage::queued());
+        let checkpoints = || {
+            let named = storage.list("/g".as_ref()).unwrap();
+            named
+                .iter()
+                .filter(|file| file.name.ends_with(".ckpt"))
+                .count()
+        };
+        let replication = start(&storage);
+        let group = flushed(
+            &storage,
+            replication.open(spec("/g", 8 << 10), Book::default()),
+        );
+        let group = group.await.unwrap();
+        flushed(&storage, ready(&group)).await;
+        let before = checkpoints();
+        for number in 0..40 {
+            flushed(&storage, write(&group, number)).await.unwrap();
+        }
+        settled(&group).await;
+        storage.limit_space(Some(0));
+        while storage.run_one_of(Lane::Background) {}
+        settled(&group).await;
+        storage.limit_space(None);
+        while checkpoints() == before {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            while storage.run_one_of(Lane::Background) {}
+        }
+    });
+}
+
+/// Does what the disk's flush lane is given until `work` is done.
+async fn flushed<T>(storage: &MemoryStorage, work: impl Future<Output = T>) -> T {
+    let flushing = async {
+        loop {
+            storage.run_one_of(Lane::Flush);
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        done = work => done,
+        () = flushing => unreachable!(),
+    }
+}
+
+/// Lets the task do all it can.
+async fn settled(group: &Group<Book>) {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(group.status().ready);
 }
 
 #[test]
