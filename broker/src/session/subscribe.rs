@@ -53,6 +53,8 @@ pub(super) async fn serve(
         .map_err(|error| Refusal::new(ErrorCode::INVALID_ARGUMENT, error.to_string()))?;
     let partition = open::target(session, opened, Operation::Subscribe)?;
     open::await_leader(session, &partition, opened.deadline_ms).await?;
+    // Watched from before the start is looked up, which fails without a leader: no loss is missed.
+    let leadership = partition.leadership();
     let next = partition
         .resolve_start(start)
         .await
@@ -74,7 +76,7 @@ pub(super) async fn serve(
         session: Arc::clone(session),
         stream,
         high_watermark: partition.high_watermark(),
-        leadership: partition.leadership(),
+        leadership,
         partition,
         cursor: Cursor::new(next, slow, SubscriberCredit::new(params.credit)),
         chunks: Vec::new(),
