@@ -161,15 +161,23 @@ fn bind(reach: Reach) -> io::Result<Endpoint> {
 }
 
 fn client_config(identity: &Identity, mtu: u16) -> Result<ClientConfig> {
-    let tls = tls_config(identity).map_err(|error| {
-        let message = format!("the identity files cannot be used for TLS: {error}");
-        Error::new(ErrorCode::IDENTITY_FILES, message)
-    })?;
+    let tls = tls_config(identity).map_err(|error| unusable(&error))?;
     let crypto = QuicClientConfig::try_from(tls)
         .map_err(|error| Error::new(ErrorCode::INTERNAL, error.to_string()))?;
     let mut config = ClientConfig::new(Arc::new(crypto));
     config.transport_config(Arc::new(transport(mtu)));
     Ok(config)
+}
+
+fn unusable(error: &rustls::Error) -> Error {
+    let message = match error {
+        rustls::Error::InconsistentKeys(_) => {
+            "the private key in client.key_file does not belong to client.cert_file".to_owned()
+        }
+        error => format!("the identity files cannot be used for TLS: {error}"),
+    };
+    Error::new(ErrorCode::IDENTITY_FILES, message)
+        .with_help("use the cert.pem and key.pem that were issued together: quorate doctor")
 }
 
 fn tls_config(identity: &Identity) -> std::result::Result<rustls::ClientConfig, rustls::Error> {

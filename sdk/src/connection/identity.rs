@@ -91,7 +91,10 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
 
 fn unusable(file: &Path, why: &str) -> Error {
     let message = format!("identity file {}: {why}", file.display());
-    Error::new(ErrorCode::IDENTITY_FILES, message)
+    Error::new(ErrorCode::IDENTITY_FILES, message).with_help(
+        "client.ca_file, client.cert_file and client.key_file name the ca.pem, cert.pem and \
+         key.pem of one identity: quorate doctor",
+    )
 }
 
 #[cfg(unix)]
@@ -186,6 +189,19 @@ mod tests {
         ] {
             assert_eq!(parse_spiffe(uri), None, "{uri}");
         }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_used_is_named_with_what_to_do() {
+        let options = ClientOptions {
+            ca_file: Some("/none/ca.pem".into()),
+            cert_file: Some("/none/cert.pem".into()),
+            key_file: Some("/none/key.pem".into()),
+            ..ClientOptions::default()
+        };
+        let error = Identity::load(&options).unwrap_err();
+        assert!(error.to_string().contains("/none/ca.pem"), "{error}");
+        assert!(error.help().unwrap().contains("client.ca_file"));
     }
 
     #[test]

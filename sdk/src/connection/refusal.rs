@@ -50,7 +50,7 @@ pub(super) fn silence(address: &str, what: &str) -> Error {
     let port = address.rsplit(':').next().unwrap_or(address);
     Error::new(ErrorCode::CONNECT, format!("{address}: {what}")).with_help(format!(
         "check that a broker listens on UDP port {port} of that host and that no firewall blocks \
-         UDP; the HTTPS gateway works where UDP cannot"
+         UDP"
     ))
 }
 
@@ -140,14 +140,23 @@ fn by_broker(address: &str, code: u64, reason: &[u8]) -> Error {
 /// This side did not accept the broker.
 fn by_us(address: &str, error: &quinn_proto::TransportError) -> Error {
     if CRYPTO_ERRORS.contains(&u64::from(error.code)) {
-        let message = format!(
-            "the certificate of {address} was not accepted: {}",
-            error.reason
-        );
+        let why = unaccepted(&error.reason);
+        let message = format!("the certificate of {address} was not accepted: {why}");
         return Error::new(ErrorCode::TLS, message)
             .with_help("client.ca_file must hold the cluster's peer CA and the address must be one the certificate names");
     }
     lost(address, &error.to_string())
+}
+
+/// What the TLS engine says, in words for people where it has none.
+fn unaccepted(reason: &str) -> &str {
+    let reason = reason.strip_prefix("unexpected error: ").unwrap_or(reason);
+    match reason.strip_prefix("invalid peer certificate: ") {
+        Some("UnknownIssuer") => "an authority issued it that client.ca_file does not hold",
+        Some("BadSignature") => "its signature is not of an authority in client.ca_file",
+        Some(other) => other,
+        None => reason,
+    }
 }
 
 #[cfg(test)]
@@ -175,6 +184,13 @@ mod tests {
             assert!(!error.is_retryable(), "alert {number}");
             assert!(error.help().is_some(), "alert {number}");
         }
+    }
+
+    #[test]
+    fn what_the_tls_engine_says_is_put_into_words() {
+        let unknown = unaccepted("invalid peer certificate: UnknownIssuer");
+        assert!(unknown.contains("client.ca_file"), "{unknown}");
+        assert_eq!(unaccepted("unexpected error: it is late"), "it is late");
     }
 
     #[test]
