@@ -295,6 +295,18 @@ impl Lane {
 
     /// Everything fails; what may be in the log is `Unknown`.
     pub(super) fn fail_all(&self, error: &Error) {
+        self.fail_in_flight(error);
+        let unsent = self.queue.lock().drain();
+        for pending in unsent {
+            let error = error.clone().with_outcome(Outcome::NotApplied);
+            self.common.room.give(pending.room);
+            self.fail(&pending.state, pending.builder.record_count(), &error);
+        }
+        self.note_answered();
+    }
+
+    /// Gives up what was sent and not answered; what may be in the log is `Unknown`.
+    pub(super) fn fail_in_flight(&self, error: &Error) {
         let in_flight = self.window.lock().drain();
         for sent in in_flight {
             let outcome = match sent.maybe_applied {
@@ -309,12 +321,6 @@ impl Lane {
                     &error.clone().with_outcome(outcome),
                 );
             }
-        }
-        let unsent = self.queue.lock().drain();
-        for pending in unsent {
-            let error = error.clone().with_outcome(Outcome::NotApplied);
-            self.common.room.give(pending.room);
-            self.fail(&pending.state, pending.builder.record_count(), &error);
         }
         self.note_answered();
     }
@@ -368,5 +374,72 @@ impl Lane {
             *answered = below;
             moved
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_protocol::PartitionId;
+    use quorate_protocol::ProducerEpoch;
+    use quorate_protocol::ProducerId;
+
+    use super::*;
+    use crate::config::Options;
+    use crate::producer::delivery::Delivery;
+
+    fn lane(level: AckLevel) -> Lane {
+        let core = Core::new(Options::default());
+        let common = Common {
+            room: Room::new(1 << 20, &core.budget),
+            core,
+            name: None,
+            topic_id: TopicId::new(1),
+            level,
+            committed: AckLevel::Quorum,
+            codec: Codec::NONE,
+            limits: Limits {
+                bytes_max: 1 << 16,
+                linger: Duration::ZERO,
+            },
+        };
+        let place = Place {
+            topic: Arc::from("t"),
+            partition: PartitionId::new(0),
+        };
+        let producer = ProducerGranted {
+            producer: ProducerId::new(1),
+            epoch: ProducerEpoch::new(0),
+        };
+        let lane = Lane::new(common, Arc::new(place), producer);
+        lane.window
+            .lock()
+            .reopen(quorate_protocol::Credit::new(1 << 20));
+        lane
+    }
+
+    fn push(lane: &Lane) -> Delivery {
+        let terms = Terms {
+            cost: 100,
+            prepaid: false,
+            wall_us: 0,
+            timeout: Duration::from_secs(30),
+        };
+        let pushed = lane.push(&Message::new("v"), terms).unwrap();
+        Delivery::new(pushed.state, pushed.index)
+    }
+
+    #[tokio::test]
+    async fn what_was_given_up_half_sent_is_answered_and_the_rest_goes_on() {
+        let lane = lane(AckLevel::None);
+        let half_sent = push(&lane);
+        assert!(matches!(lane.next_step(Duration::ZERO), Step::Publish(_)));
+        let unsent = push(&lane);
+        lane.fail_in_flight(&Error::new(ErrorCode::CONNECT, "lost"));
+        let error = half_sent.await.unwrap_err();
+        assert_eq!(error.outcome(), Outcome::Unknown);
+        assert!(unsent.try_receipt().is_none() && lane.has_work());
+        lane.fail_all(&Error::closed("client"));
+        assert!(lane.flush().await.is_err());
+        assert_eq!(lane.common.core.budget.taken(), 0);
     }
 }

@@ -80,7 +80,11 @@ async fn serve(lane: &Arc<Lane>) {
                 renew = true;
             }
             _ => {
-                renew |= lane.common.level == AckLevel::None;
+                if lane.common.level == AckLevel::None {
+                    // Nothing is sent twice, so nothing in flight has another chance.
+                    lane.fail_in_flight(&error);
+                    renew = true;
+                }
                 pause(lane, &error, ended.leader, &mut backoff).await;
             }
         }
