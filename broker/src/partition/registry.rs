@@ -31,8 +31,12 @@ use crate::partition::spec::PartitionSpec;
 use crate::partition::spec::group_dir;
 use crate::partition::spec::group_of_dir;
 use crate::replication;
+use crate::replication::Failure;
 use crate::replication::GroupSpec;
 use crate::replication::Replication;
+
+/// How long retention waits for one partition before it turns to the next.
+const RETAIN_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// What all partitions of a broker have in common.
 #[derive(Debug, Clone)]
@@ -261,7 +265,10 @@ impl Registry {
     pub async fn retain(&self, now_micros: u64) {
         for partition in self.all() {
             let spec = partition.spec();
-            match partition.retain(now_micros).await {
+            // What was proposed stays; the next look finds out. One that waits for room on the disk
+            // must not keep the others from making some.
+            let step = tokio::time::timeout(RETAIN_TIME_MAX, partition.retain(now_micros)).await;
+            match step.unwrap_or(Err(Failure::Unknown)) {
                 Ok(Some(step)) => {
                     tracing::debug!(topic = %spec.name, partition = %spec.partition, ?step, "retention");
                 }

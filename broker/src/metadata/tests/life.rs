@@ -452,6 +452,36 @@ fn retention_by_size_lets_go_of_whole_segments_and_readers_are_told() {
 }
 
 #[test]
+fn a_partition_without_room_does_not_keep_retention_from_the_others() {
+    run(async {
+        let (storage, world) = memory();
+        let node = world.start().await;
+        let mut request = create("stuck", 1);
+        request.settings.retention_time_ms = 60_000;
+        let stuck = node.metadata.create_topic(&request).await.unwrap().id;
+        let first = draft(stuck, 0, &["old".into()], false);
+        publish(&node.partition(stuck, 0), first).await.unwrap();
+        let mut request = create("large", 1);
+        request.settings.retention_bytes = 2 << 20;
+        let topic = node.metadata.create_topic(&request).await.unwrap().id;
+        let partition = node.partition(topic, 0);
+        for sequence in 0..30 {
+            publish(&partition, draft(topic, sequence, &large(), false))
+                .await
+                .unwrap();
+        }
+        assert!(stuck < topic, "it is looked at first");
+        node.clock.advance(Duration::from_secs(61));
+        // The stuck one has to begin a segment, the other has prepared room.
+        storage.limit_space(Some(0));
+        retain(&node).await;
+        started_behind(&partition, 0).await;
+        storage.limit_space(None);
+        node.shutdown().await;
+    });
+}
+
+#[test]
 fn retention_by_time_empties_an_idle_topic_but_not_its_dedup() {
     run(async {
         let (_, world) = memory();
