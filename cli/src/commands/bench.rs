@@ -94,14 +94,16 @@ pub(crate) fn run(arguments: &Arguments, invocation: &Invocation) -> Result<Exit
     )?;
     runtime::run(async {
         let mut report = measure(&settings, &arguments.params()).await?;
-        if let Some(old) = old {
-            report.compare = quorate_bench::compare(&old, &report, arguments.threshold)
-                .map_err(|error| Failure::usage(error.to_string()))?;
-        }
+        // Whatever is wrong with the rest, the run was made and its figures are shown.
+        let compared = old.map(|old| quorate_bench::compare(&old, &report, arguments.threshold));
+        let compared = compared.transpose().map(|rows| {
+            report.compare = rows.unwrap_or_default();
+        });
+        print(&report, &invocation.output)?;
         if let Some(path) = &arguments.out {
             save(path, &report)?;
         }
-        print(&report, &invocation.output)?;
+        compared.map_err(|error| Failure::usage(error.to_string()))?;
         Ok(verdict(&report))
     })
 }
@@ -210,11 +212,23 @@ fn print(report: &Report, output: &Output) -> Result<(), Failure> {
     }
     for row in &report.compare {
         output.line(format_args!(
-            "{}: {:.0} -> {:.0} ({:+.1} %) {:?}",
-            row.metric, row.old, row.new, row.change_percent, row.verdict
+            "{}: {:.0} -> {:.0} ({:+.1} %) {}",
+            row.metric,
+            row.old,
+            row.new,
+            row.change_percent,
+            shown(row.verdict)
         ))?;
     }
     Ok(())
+}
+
+const fn shown(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Better => "better",
+        Verdict::Same => "same",
+        Verdict::Worse => "worse",
+    }
 }
 
 fn row(name: &str, latency: &Latency) -> Vec<String> {

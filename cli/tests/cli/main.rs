@@ -7,6 +7,7 @@
 )]
 
 mod arguments;
+mod bench;
 mod broker;
 mod certificates;
 mod contexts;
