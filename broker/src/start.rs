@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quorate_protocol::BrokerId;
 use quorate_protocol::ByteSize;
 use quorate_storage::DataDir;
 use quorate_storage::DataDirError;
@@ -114,7 +113,7 @@ pub(crate) async fn start(
     let metadata = site
         .start_metadata(&groups, &registry, socket.address, fresh)
         .await?;
-    log_recovery(site.config.node.id, &metadata, &registry, site.since(began));
+    log_recovery(&site.config.node, &metadata, &registry, site.since(began));
     let service = Service::new(site.session_parts(metadata.clone(), registry));
     let listener = Arc::new(site.listen(socket.socket)?);
     let broker = site.open(service, listener, groups, metadata);
@@ -368,7 +367,8 @@ fn log_ready(site: &Site, client: SocketAddr, took: Duration) {
     tracing::info!(broker = %id, name, cluster, %client, ?took, "broker is ready");
 }
 
-fn log_recovery(here: BrokerId, metadata: &Metadata, registry: &Registry, took: Duration) {
+fn log_recovery(node: &config::Node, metadata: &Metadata, registry: &Registry, took: Duration) {
+    let here = node.id;
     let partitions = registry.all();
     let (mut records, mut bytes) = (0_u64, 0_u64);
     for partition in &partitions {
@@ -386,6 +386,7 @@ fn log_recovery(here: BrokerId, metadata: &Metadata, registry: &Registry, took: 
         .count();
     let (open, unavailable) = (partitions.len(), wanted.saturating_sub(partitions.len()));
     tracing::info!(
+        folder = %node.data_dir.display(),
         topics,
         partitions = open,
         unavailable,

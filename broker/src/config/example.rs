@@ -9,7 +9,8 @@ use crate::config::merge::shown_example;
 use crate::config::value::Unit;
 
 const INTRODUCTION: &str = "\
-# Configuration of a Quorate broker. Only the lines without a leading # are required.
+# Configuration of a Quorate broker. The lines without a leading # are required,
+# and the advertised addresses unless the listeners have one that others can reach.
 # Default < this file < environment (QUORATE_SECTION__KEY) < --set section.key=value.
 # A number is in the unit the key ends in; text may carry its own: \"5s\", \"1MiB\".
 # Relative paths start at the broker's working directory.

@@ -122,7 +122,7 @@ const TABLE: &[ErrorInfo] = table! {
         fix "`quorate topic describe TOPIC` shows the partitions; they count from 0.";
     ALREADY_EXISTS: "the name is taken",
         cause "A topic of this name exists, perhaps with other settings.",
-        fix "Choose another name, or use `--if-not-exists` to accept an existing topic with the same settings.";
+        fix "Choose another name, or use `--if-not-exists` to accept the existing topic as it is.";
     FEATURE_NOT_FINALIZED: "the cluster has not switched the feature on yet",
         cause "Some brokers still ran an older version when the feature level was last raised.",
         fix "Update all brokers, then finalize the new feature level.";
