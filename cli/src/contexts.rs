@@ -26,6 +26,10 @@ pub(crate) struct Contexts {
     table: Table,
 }
 
+/// A context that gave way to another of its name.
+#[derive(Debug)]
+pub(crate) struct Replaced(Value);
+
 impl Contexts {
     /// Reads `$XDG_CONFIG_HOME/quorate/contexts.toml`; a missing file holds no contexts.
     pub(crate) fn load() -> Result<Self, Failure> {
@@ -80,8 +84,13 @@ impl Contexts {
         Ok(settings)
     }
 
-    /// Adds or replaces a context that consists of client settings, and makes it current.
-    pub(crate) fn put(&mut self, name: &str, client: &[(&str, String)]) -> Result<(), Failure> {
+    /// Adds or replaces a context that consists of client settings, and makes it current. Gives
+    /// the one it replaced.
+    pub(crate) fn put(
+        &mut self,
+        name: &str,
+        client: &[(&str, String)],
+    ) -> Result<Option<Replaced>, Failure> {
         check_name(name)?;
         let client: Table = client
             .iter()
@@ -96,10 +105,25 @@ impl Contexts {
             let text = format!("`contexts` is not a table in {}", self.path.display());
             return Err(Failure::usage(text));
         };
-        all.insert(name.to_owned(), Value::Table(context));
+        let replaced = all.insert(name.to_owned(), Value::Table(context));
         self.table
             .insert(CURRENT.to_owned(), Value::String(name.to_owned()));
-        Ok(())
+        Ok(replaced.map(Replaced))
+    }
+
+    /// Takes back what [`put`](Self::put) replaced, unless its files are gone by now.
+    pub(crate) fn restore(&mut self, name: &str, replaced: Replaced) {
+        let Replaced(context) = replaced;
+        let ca_file = context
+            .get("client")
+            .and_then(|client| client.get("ca_file"));
+        let usable = ca_file
+            .and_then(Value::as_str)
+            .is_none_or(|path| Path::new(path).exists());
+        let all = self.table.get_mut(CONTEXTS).and_then(Value::as_table_mut);
+        if let (true, Some(all)) = (usable, all) {
+            all.insert(name.to_owned(), context);
+        }
     }
 
     /// Makes a context current; whether that changed anything.

@@ -72,6 +72,19 @@ fn the_ready_event_says_everything_and_nothing_stays() {
 }
 
 #[test]
+fn a_cluster_beside_another_gives_its_context_back() {
+    let home = Home::new();
+    let kept = ["dev", "--base-port", "0", "--data", "kept", "--json"];
+    let mut first = Told::start(&mut home.command(&kept));
+    first.event("ready");
+    let before = home.json(&["ctx", "show"]);
+    let second = home.run(&["dev", "--base-port", "0", "--", "true"]);
+    assert_eq!(second.code, 0, "{}", second.stderr);
+    assert_eq!(home.json(&["ctx", "show"]), before);
+    home.json(&["topic", "list"]);
+}
+
+#[test]
 fn stopping_is_announced() {
     let home = Home::new();
     let mut dev = Told::start(&mut home.command(&DEV));

@@ -20,6 +20,7 @@ use crate::commands::dev::layout::Layout;
 use crate::commands::dev::workload::Workload;
 use crate::contexts;
 use crate::contexts::Contexts;
+use crate::contexts::Replaced;
 use crate::failure::Exit;
 use crate::failure::Failure;
 use crate::invocation::Invocation;
@@ -116,6 +117,7 @@ fn ports(base: u16) -> Result<[u16; 2], Failure> {
 /// The context of this cluster, and what was current before.
 struct Selection {
     context: String,
+    replaced: Option<Replaced>,
     previous: Option<String>,
 }
 
@@ -130,10 +132,11 @@ impl Selection {
             ("cert_file", admin.join("cert.pem").display().to_string()),
             ("key_file", admin.join("key.pem").display().to_string()),
         ];
-        contexts.put(context, &client)?;
+        let replaced = contexts.put(context, &client)?;
         contexts.save()?;
         Ok(Self {
             context: context.to_owned(),
+            replaced,
             previous,
         })
     }
@@ -155,6 +158,9 @@ impl Selection {
         }
         let was_current = contexts.current() == Some(self.context.as_str());
         contexts.remove(&self.context)?;
+        if let Some(replaced) = self.replaced {
+            contexts.restore(&self.context, replaced);
+        }
         let previous = self
             .previous
             .filter(|name| was_current && contexts.contains(name));
