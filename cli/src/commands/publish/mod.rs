@@ -52,7 +52,7 @@ pub(crate) struct Arguments {
     /// Publish 1, 2, 3 and so on, after MESSAGE if there is one
     #[arg(long, conflicts_with = "input")]
     sequence: bool,
-    /// The messages' key
+    /// The messages' key. The private key's file goes before `pub`: `quorate --key FILE pub ..`
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
     /// A header; may be repeated
