@@ -132,19 +132,21 @@ impl ProducerIds {
         name: &str,
         candidate: ProducerId,
     ) -> Result<Named, Exhausted> {
-        let names = self.named.entry(owner).or_default();
-        if let Some(named) = names.get_mut(name) {
+        let names = self.named.get_mut(&owner);
+        let held = names.as_ref().map_or(0, |names| names.len());
+        if let Some(named) = names.and_then(|names| names.get_mut(name)) {
             let next = named.epoch.get().checked_add(1).ok_or(Exhausted::Names)?;
             named.epoch = ProducerEpoch::new(next);
             return Ok(*named);
         }
-        if self.named_total >= NAMED_MAX || names.len() >= NAMED_PER_PRINCIPAL_MAX {
+        if self.named_total >= NAMED_MAX || held >= NAMED_PER_PRINCIPAL_MAX {
             return Err(Exhausted::Names);
         }
         let named = Named {
             producer: candidate,
             epoch: ProducerEpoch::new(0),
         };
+        let names = self.named.entry(owner).or_default();
         names.insert(name.to_owned(), named);
         self.named_total += 1;
         Ok(named)
@@ -204,5 +206,22 @@ impl ProducerIds {
             }
         }
         Ok(ids)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_name_leaves_no_trace() {
+        let mut ids = ProducerIds {
+            named_total: NAMED_MAX,
+            ..ProducerIds::default()
+        };
+        let before = ids.clone();
+        let refused = ids.claim(PrincipalKey::new(7), "till", ProducerId::new(1));
+        assert_eq!(refused, Err(Exhausted::Names));
+        assert_eq!(ids, before);
     }
 }
