@@ -38,7 +38,11 @@ pub(super) async fn answer(session: &Arc<Session>, request: &Request) -> Reply {
         outcome = execute(session, request) => outcome,
         () = tokio::time::sleep(deadline) => {
             let detail = "not done before the deadline; it may still be: look before repeating it";
-            Err(Refusal::new(ErrorCode::TIMEOUT, detail))
+            let code = match request.op {
+                Op::CREATE_TOPIC | Op::DELETE_TOPIC => ErrorCode::AMBIGUOUS_COMMIT,
+                _ => ErrorCode::TIMEOUT,
+            };
+            Err(Refusal::new(code, detail))
         }
     };
     let outcome = outcome.and_then(|body| {

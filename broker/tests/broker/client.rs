@@ -239,10 +239,20 @@ impl Client {
 
     /// One request on the control stream; topology updates in between are skipped.
     pub(crate) async fn request(&mut self, op: Op, body: &impl Body) -> Reply {
+        self.request_within(5000, op, body).await
+    }
+
+    /// One request with a deadline of its own.
+    pub(crate) async fn request_within(
+        &mut self,
+        deadline_ms: u32,
+        op: Op,
+        body: &impl Body,
+    ) -> Reply {
         self.correlation += 1;
         let request = Request {
             correlation: self.correlation,
-            deadline_ms: 5000,
+            deadline_ms,
             op,
             body: body.to_blob().unwrap(),
         };

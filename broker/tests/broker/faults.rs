@@ -213,6 +213,25 @@ async fn a_disk_that_hangs_gives_honest_answers_in_time() {
 }
 
 #[tokio::test]
+async fn a_change_that_is_late_is_not_called_undone() {
+    let site = Site::new().with_setting("node.data_dir", "/memory");
+    let storage = Arc::new(MemoryStorage::queued());
+    let pump = Pump::start(&storage);
+    let environment = in_memory(&storage);
+    let broker = within(Broker::start(site.config(), InitMode::Init, environment))
+        .await
+        .unwrap();
+    let mut client = site.client(broker.client_address()).await;
+    let orders = create("orders", 1, TopicSettings::default());
+    pump.hold(true);
+    let late = client.request_within(200, Op::CREATE_TOPIC, &orders);
+    assert_eq!(late.await.code, ErrorCode::AMBIGUOUS_COMMIT);
+    pump.hold(false);
+    let again = client.request(Op::CREATE_TOPIC, &orders).await;
+    assert_eq!(again.code, ErrorCode::ALREADY_EXISTS);
+}
+
+#[tokio::test]
 async fn a_full_disk_refuses_and_recovers_by_itself() {
     let site = Site::new().with_setting("node.data_dir", "/memory");
     let storage = Arc::new(MemoryStorage::inline());
