@@ -14,7 +14,6 @@ pub use topics::CreateTopic;
 pub use topics::DeleteTopic;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use quorate_protocol::Blob;
 use quorate_protocol::Body;
@@ -23,6 +22,7 @@ use quorate_protocol::ErrorCode;
 use quorate_protocol::Kind;
 use quorate_protocol::ListTopics;
 use quorate_protocol::Op;
+use quorate_protocol::Outcome;
 use quorate_protocol::PartitionId;
 use quorate_protocol::Reply;
 use quorate_protocol::Request;
@@ -120,25 +120,33 @@ impl Admin {
         })
     }
 
-    /// One question on a stream of its own.
+    /// One question on a stream of its own. What was asked for and not answered may be done.
     async fn ask<Answer: Body>(&self, op: Op, question: &impl Body) -> Result<Answer> {
         let core = &self.handle.core;
         let limit = core.options.client.request_timeout;
-        let asked = tokio::time::timeout(limit, self.exchange(op, question, limit)).await;
-        let Ok(body) = asked else {
+        let mut open_end = false;
+        let asked = tokio::time::timeout(limit, self.exchange(op, question, &mut open_end)).await;
+        let body = asked.unwrap_or_else(|_| {
             let message = format!("no broker answered within {limit:?}");
-            return Err(Error::new(ErrorCode::TIMEOUT, message));
-        };
+            Err(Error::new(ErrorCode::TIMEOUT, message))
+        });
+        let changes = matches!(op, Op::CREATE_TOPIC | Op::DELETE_TOPIC);
+        let body = body.map_err(|error| match open_end && changes {
+            true => error.with_outcome(Outcome::Unknown),
+            false => error,
+        });
         Answer::from_bytes(&body?).map_err(|error| Error::new(error.code(), error.to_string()))
     }
 
+    /// `open_end`: a broker may have the question and has not answered it.
     async fn exchange(
         &self,
         op: Op,
         question: &impl Body,
-        limit: Duration,
+        open_end: &mut bool,
     ) -> Result<bytes::Bytes> {
         let core = &self.handle.core;
+        let limit = core.options.client.request_timeout;
         let (link, _slot) = core.pool.place(None).await?;
         let open = StreamOpen {
             stream: StreamType::ADMIN,
@@ -157,6 +165,7 @@ impl Admin {
                 .map_err(|error| Error::invalid(error.to_string()))?,
         };
         let (mut sender, mut receiver) = link.open_raw(&open, PRIORITY_ADMIN).await?;
+        *open_end = true;
         sender.send(&request).await?;
         sender.finish();
         loop {
@@ -167,9 +176,14 @@ impl Admin {
                 Kind::STREAM_ACCEPT => {}
                 Kind::STREAM_REJECT => {
                     let Rejected { error, .. } = link.rejection(&frame);
+                    *open_end = false;
                     return Err(error);
                 }
-                _ => return answer(frame.decode::<Reply>()?),
+                _ => {
+                    let reply = frame.decode::<Reply>()?;
+                    *open_end = false;
+                    return answer(reply);
+                }
             }
         }
     }
