@@ -204,7 +204,13 @@ impl Delivery {
         self.state.receipt(&self.state.inner.lock(), self.index)
     }
 
-    /// Whether both are in the same batch and so end together.
+    /// The end of the whole batch: messages known from before have their receipts earlier. Stands
+    /// for a message behind the last one, so its offset means nothing.
+    pub(super) fn whole_batch(&self) -> Self {
+        Self::new(Arc::clone(&self.state), u32::MAX)
+    }
+
+    /// Whether both are in the same batch.
     pub(super) fn is_with(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.state, &other.state)
     }
@@ -330,6 +336,18 @@ mod tests {
         let (first, second, ()) = tokio::join!(first, second, settle);
         assert_eq!(first.unwrap().offset, Some(Offset::new(4)));
         assert_eq!(second.unwrap().offset, Some(Offset::new(5)));
+    }
+
+    #[test]
+    fn a_batch_has_not_ended_while_only_its_known_records_have_receipts() {
+        let state = state();
+        let known = [(0, Offset::new(5)), (2, Offset::new(7))];
+        state.take_out(&known, AckLevel::Quorum);
+        let first = Delivery::new(Arc::clone(&state), 0);
+        assert!(first.try_receipt().is_some());
+        assert!(first.whole_batch().try_receipt().is_none());
+        state.settle(Settled::Failed(Error::closed("client")));
+        assert!(first.whole_batch().try_receipt().unwrap().is_err());
     }
 
     /// A waker that counts, and a delivery polled once with it.

@@ -26,7 +26,7 @@ pub struct BatchReceipt {
     pub last: Option<Receipt>,
 }
 
-/// Messages of one batch, which end together: the first and the last stand for all.
+/// Messages of one batch: once that has ended, the first and the last stand for all.
 struct Run {
     first: Delivery,
     last: Option<Delivery>,
@@ -56,8 +56,10 @@ where
         }
         while runs.len() > 1
             && let Some(run) = runs.front()
+            && let Some(ended) = run.first.whole_batch().try_receipt()
             && let Some(first) = run.first.try_receipt()
         {
+            ended?;
             let last = run
                 .last
                 .as_ref()
@@ -68,6 +70,7 @@ where
         }
     }
     for run in runs {
+        run.first.whole_batch().await?;
         let first = run.first.await?;
         let last = match run.last {
             Some(last) => Some(last.await?),
