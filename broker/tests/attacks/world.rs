@@ -33,7 +33,7 @@ use crate::authority::Identity;
 use crate::authority::Leaf;
 
 /// What a test waits for at most; nothing in a passing test takes that long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 
 /// The machine's time, moved by a fixed amount.
 #[derive(Debug)]

@@ -23,7 +23,7 @@ use tempfile::TempDir;
 use crate::client::Client;
 
 /// What a test waits for at most; nothing in a passing test takes that long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Fails instead of hanging.
 pub(crate) async fn within<F: IntoFuture>(future: F) -> F::Output {

@@ -19,7 +19,7 @@ use quorate_certs::Initialised;
 use tempfile::TempDir;
 
 /// What a test waits for at most; nothing in a passing test takes that long.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Fails instead of hanging.
 pub(crate) async fn within<F: Future>(future: F) -> F::Output {
