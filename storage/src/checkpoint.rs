@@ -132,23 +132,6 @@ impl CheckpointStore {
         Ok(indices)
     }
 
-    /// The newest checkpoint that is whole.
-    ///
-    /// # Errors
-    /// There is none, or the system refuses.
-    pub fn load_newest(&self) -> Result<Option<Checkpoint>, CheckpointError> {
-        for index in self.indices()?.into_iter().rev() {
-            match self.load(index) {
-                Ok(checkpoint) => return Ok(Some(checkpoint)),
-                Err(CheckpointError::Damaged { path, why }) => {
-                    tracing::error!(path = %path.display(), why, "using an older checkpoint");
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(None)
-    }
-
     /// One checkpoint.
     ///
     /// # Errors

@@ -218,14 +218,6 @@ impl DataDir {
         &self.root
     }
 
-    /// Where the log of a group's replica stands.
-    #[must_use]
-    pub fn log_dir(&self, group: GroupId, tag: GroupTag) -> PathBuf {
-        self.root
-            .join("g")
-            .join(format!("{}-{:016x}", group.get(), tag.get()))
-    }
-
     /// Where the state logs stand.
     #[must_use]
     pub fn state_dir(&self) -> PathBuf {
