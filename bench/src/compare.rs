@@ -1,37 +1,9 @@
 //! This run against an older one.
 
-use serde::Deserialize;
-use serde::Serialize;
-
 use crate::error::BenchError;
+use crate::report::Comparison;
 use crate::report::Report;
-
-/// Which way a metric went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Verdict {
-    /// Better by more than the threshold.
-    Better,
-    /// Within the threshold.
-    Same,
-    /// Worse by more than the threshold.
-    Worse,
-}
-
-/// One metric, then and now.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Comparison {
-    /// Its name in `results`.
-    pub metric: String,
-    /// The older value.
-    pub old: f64,
-    /// This run's.
-    pub new: f64,
-    /// Change in percent of the older value.
-    pub change_percent: f64,
-    /// What that means.
-    pub verdict: Verdict,
-}
+use crate::report::Verdict;
 
 /// Compares rates and latencies; what changes by less than `threshold` percent is the same.
 ///

@@ -86,8 +86,15 @@ impl Meter {
                 totals.get(i).unwrap_or(&0) - self.at_second_start.get(i).unwrap_or(&0)
             });
             let t_s = u64::try_from(self.series.len()).unwrap_or(u64::MAX);
-            self.series
-                .push(Second::new(t_s, sent, acked, received, &self.second));
+            self.series.push(Second {
+                t_s,
+                sent,
+                acked,
+                received,
+                ack_p50_us: self.second.quantile_us(0.5),
+                ack_p99_us: self.second.quantile_us(0.99),
+                ack_max_us: self.second.max_us(),
+            });
             self.second.clear();
             self.at_second_start = totals;
         }

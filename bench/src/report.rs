@@ -3,9 +3,6 @@
 use serde::Deserialize;
 use serde::Serialize;
 
-use crate::compare::Comparison;
-use crate::histogram::Latencies;
-
 /// Version of the schema.
 pub(crate) const SCHEMA: u32 = 1;
 
@@ -139,16 +136,29 @@ pub struct Results {
     pub series: Vec<Second>,
 }
 
-impl Second {
-    pub(crate) fn new(t_s: u64, sent: u64, acked: u64, received: u64, acks: &Latencies) -> Self {
-        Self {
-            t_s,
-            sent,
-            acked,
-            received,
-            ack_p50_us: acks.quantile_us(0.5),
-            ack_p99_us: acks.quantile_us(0.99),
-            ack_max_us: acks.max_us(),
-        }
-    }
+/// Which way a metric went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Better by more than the threshold.
+    Better,
+    /// Within the threshold.
+    Same,
+    /// Worse by more than the threshold.
+    Worse,
+}
+
+/// One metric, then and now.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Comparison {
+    /// Its name in `results`.
+    pub metric: String,
+    /// The older value.
+    pub old: f64,
+    /// This run's.
+    pub new: f64,
+    /// Change in percent of the older value.
+    pub change_percent: f64,
+    /// What that means.
+    pub verdict: Verdict,
 }
