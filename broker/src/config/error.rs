@@ -70,6 +70,14 @@ pub enum ConfigError {
         /// A value to begin with.
         example: String,
     },
+    /// One of the `[[peers]]` cannot be.
+    #[error("[[peers]] ({source_of}): {reason}")]
+    Peer {
+        /// Where it stands.
+        source_of: Source,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Two settings contradict each other.
     #[error("`{key}` is {value} ({source_of}): {reason}")]
     Conflict {

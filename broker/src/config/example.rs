@@ -6,6 +6,7 @@ use crate::config::key::KEYS;
 use crate::config::key::Key;
 use crate::config::key::sections;
 use crate::config::merge::shown_example;
+use crate::config::peers::FIELDS;
 use crate::config::value::Unit;
 
 const INTRODUCTION: &str = "\
@@ -14,6 +15,13 @@ const INTRODUCTION: &str = "\
 # Default < this file < environment (QUORATE_SECTION__KEY) < --set section.key=value.
 # A number is in the unit the key ends in; text may carry its own: \"5s\", \"1MiB\".
 # Relative paths start at the broker's working directory.
+";
+
+const PEERS: &str = "
+# The brokers the cluster begins with, this one included: the same entries on each of them.
+# Read only by a first start (--init); without any, this broker is the cluster. A broker that
+# joins later lists those that are there, without itself. Maximum: 64 entries.
+#[[peers]]
 ";
 
 /// The text of `docs/quorate.toml`.
@@ -25,6 +33,10 @@ pub fn example_toml() -> String {
         for key in KEYS.iter().filter(|key| key.section == section) {
             describe(key, &mut text);
         }
+    }
+    text.push_str(PEERS);
+    for (name, _, example, meaning) in FIELDS {
+        text.push_str(&format!("# {meaning}\n#{name} = {example}\n"));
     }
     text
 }

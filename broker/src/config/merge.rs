@@ -249,14 +249,18 @@ fn check(entry: &Entry) -> Result<Setting, ConfigError> {
             nearest: nearest_key(&entry.key),
         });
     };
-    let value = match key.form {
-        Form::Number { unit, min, max } => check_number(entry, unit, (min, max))?,
-        _ => check_text(entry, key.form)?,
-    };
     Ok(Setting {
-        value,
+        value: check_form(entry, key.form)?,
         source: entry.source.clone(),
     })
+}
+
+/// The value of an entry, if it is of this form.
+pub(crate) fn check_form(entry: &Entry, form: Form) -> Result<Value, ConfigError> {
+    match form {
+        Form::Number { unit, min, max } => check_number(entry, unit, (min, max)),
+        _ => check_text(entry, form),
+    }
 }
 
 fn check_number(entry: &Entry, unit: Unit, range: (u64, u64)) -> Result<Value, ConfigError> {

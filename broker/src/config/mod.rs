@@ -9,6 +9,7 @@ mod files;
 mod key;
 mod merge;
 mod nearest;
+mod peers;
 mod print;
 mod settings;
 mod toml_file;
@@ -19,6 +20,7 @@ pub use crate::config::example::example_toml;
 pub use crate::config::files::FileError;
 pub use crate::config::files::TlsMaterial;
 pub use crate::config::merge::Source;
+pub use crate::config::peers::PeerSeed;
 pub use crate::config::settings::Config;
 pub use crate::config::settings::Limits;
 pub use crate::config::settings::Listeners;
@@ -266,6 +268,84 @@ mod tests {
         assert_eq!(again.node, config.node);
         assert_eq!(again.storage, config.storage);
         assert_eq!(again.raft, config.raft);
+    }
+
+    const THREE: &str = "[[peers]]\nid = 3\nname = 'broker-3'\naddr = 'c:4748'\n\
+         [[peers]]\nid = 1\nname = 'one'\naddr = 'a:4748'\n\
+         [[peers]]\nid = 2\nname = 'two'\naddr = '[::1]:4748'\n";
+
+    #[test]
+    fn peers_are_read_in_the_order_of_the_file_and_printed_back() {
+        let config = load_text(THREE).unwrap();
+        let ids: Vec<_> = config.peers.iter().map(|peer| peer.id.get()).collect();
+        assert_eq!(ids, [3, 1, 2]);
+        assert_eq!(config.peers[2].name, "two");
+        assert_eq!(config.peers[2].address, "[::1]:4748");
+        let again = load_text(&config.print()).unwrap();
+        assert_eq!(again.peers, config.peers);
+        let json = config.print_json();
+        assert!(
+            json.contains(
+                "\"peers\":{\"value\":[{\"id\":3,\"name\":\"broker-3\",\"addr\":\"c:4748\"},"
+            ),
+            "{json}"
+        );
+        assert!(with(&[]).unwrap().peers.is_empty());
+    }
+
+    #[test]
+    fn peers_that_cannot_be_are_refused_with_their_place() {
+        for (text, problems) in [
+            (
+                "[peers]\nid = 1\n",
+                &["write [[peers]] with two brackets"][..],
+            ),
+            ("peers = [1]\n", &["each of peers is a table"]),
+            (
+                "[[peers]]\nid = 1\n",
+                &["`name` is not set", "`addr` is not set"],
+            ),
+            (
+                "[[peers]]\nid = 0\nname = 'One'\naddr = 'a'\n",
+                &[
+                    "`peers.addr` cannot be",
+                    "`peers.id` cannot be 0",
+                    "`peers.name` cannot be",
+                ],
+            ),
+            (
+                "[[peers]]\nid = 1\nname = 'one'\naddr = 'a:1'\nadr = 'x'\n",
+                &["takes id, name and addr, not `adr`"],
+            ),
+            (
+                "[[peers]]\nid = 1\nname = 'one'\naddr = 'a:1'\n\
+                 [[peers]]\nid = 1\nname = 'one'\naddr = 'a:1'\n",
+                &["have the id 1", "have the name one", "have the addr a:1"],
+            ),
+            (
+                "[[peers]]\nid = 3\nname = 'drei'\naddr = 'a:1'\n",
+                &["broker 3 is `drei` here, but its node.name is `broker-3`"],
+            ),
+            (
+                "[[peers]]\nid = 4\nname = 'broker-3'\naddr = 'a:1'\n",
+                &["`broker-3` is broker 4 here, but its node.id is 3"],
+            ),
+        ] {
+            let errors = load_text(text).unwrap_err();
+            assert_eq!(errors.len(), problems.len(), "{errors:?}");
+            for (error, problem) in errors.iter().zip(problems) {
+                let told = error.to_string();
+                assert!(told.contains(problem), "{told}");
+                assert!(told.contains("quorate.toml:"), "{told}");
+            }
+        }
+        let many = |count: u32| {
+            let one = |id: u32| format!("[[peers]]\nid = {id}\nname = 'n{id}'\naddr = 'h:{id}'\n");
+            (100..100 + count).map(one).collect::<String>()
+        };
+        assert_eq!(load_text(&many(64)).unwrap().peers.len(), 64);
+        let errors = load_text(&many(65)).unwrap_err();
+        assert!(errors[0].to_string().contains("at most 64"), "{errors:?}");
     }
 
     #[test]

@@ -3,11 +3,12 @@
 use crate::config::key::KEYS;
 use crate::config::key::sections;
 use crate::config::merge::Settings;
+use crate::config::peers::Peers;
 use crate::config::settings::printed;
 use crate::config::value::Printed;
 
 /// TOML that can be used as a configuration file; the source stands in a comment.
-pub(crate) fn toml(settings: &Settings) -> String {
+pub(crate) fn toml(settings: &Settings, peers: &Peers) -> String {
     let mut text = String::new();
     for section in sections() {
         if !text.is_empty() {
@@ -22,11 +23,11 @@ pub(crate) fn toml(settings: &Settings) -> String {
             }
         }
     }
-    text
+    text + &peers.toml()
 }
 
 /// One JSON object: `{"section.key":{"value":..,"source":".."}}`.
-pub(crate) fn json(settings: &Settings) -> String {
+pub(crate) fn json(settings: &Settings, peers: &Peers) -> String {
     let members = KEYS.iter().filter_map(|key| {
         let path = key.path();
         let setting = settings.get(&path)?;
@@ -36,5 +37,6 @@ pub(crate) fn json(settings: &Settings) -> String {
             "\"{path}\":{{\"value\":{value},\"source\":{source}}}"
         ))
     });
+    let members = members.chain(peers.json());
     format!("{{{}}}", members.collect::<Vec<_>>().join(","))
 }

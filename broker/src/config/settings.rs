@@ -17,6 +17,8 @@ use crate::config::merge::Source;
 use crate::config::merge::Value;
 use crate::config::merge::env_entries;
 use crate::config::merge::flag_entries;
+use crate::config::peers::PeerSeed;
+use crate::config::peers::Peers;
 use crate::config::print;
 use crate::config::toml_file;
 use crate::config::value::Printed;
@@ -38,6 +40,9 @@ pub struct Config {
     pub limits: Limits,
     /// What is logged.
     pub logging: Logging,
+    /// The brokers the cluster begins with; empty: this one alone.
+    pub peers: Vec<PeerSeed>,
+    listed: Peers,
     settings: Settings,
 }
 
@@ -184,11 +189,14 @@ impl Config {
         flags: &[(String, String)],
     ) -> Result<Self, Vec<ConfigError>> {
         let mut errors = Vec::new();
-        let mut entries = Vec::new();
+        let (mut entries, mut listed) = (Vec::new(), Vec::new());
         if let Some(path) = file {
             let shown = path.display().to_string();
             match read_text(path) {
-                Ok(text) => entries.extend(toml_file::entries(&shown, &text, &mut errors)),
+                Ok(text) => {
+                    let contents = toml_file::contents(&shown, &text, &mut errors);
+                    (entries, listed) = (contents.entries, contents.peers);
+                }
                 Err(reason) => errors.push(ConfigError::Unreadable {
                     path: shown,
                     reason: reason.to_string(),
@@ -198,10 +206,11 @@ impl Config {
         entries.extend(env_entries(variables));
         entries.extend(flag_entries(flags));
         let settings = Settings::merge(entries, &mut errors);
+        let listed = Peers::check(listed, &mut errors);
         if !errors.is_empty() {
             return Err(errors);
         }
-        let config = Self::from_settings(settings);
+        let config = Self::from_settings(settings, listed);
         let conflicts = config.conflicts();
         if conflicts.is_empty() {
             Ok(config)
@@ -213,13 +222,13 @@ impl Config {
     /// The effective configuration as TOML, each line with its source.
     #[must_use]
     pub fn print(&self) -> String {
-        print::toml(&self.settings)
+        print::toml(&self.settings, &self.listed)
     }
 
     /// The effective configuration as one JSON object: `{"raft.tick_ms":{"value":50,"source":"default"}}`.
     #[must_use]
     pub fn print_json(&self) -> String {
-        print::json(&self.settings)
+        print::json(&self.settings, &self.listed)
     }
 
     /// Who set a key, for messages about it.
@@ -228,7 +237,7 @@ impl Config {
         self.settings.get(key).map(|setting| &setting.source)
     }
 
-    fn from_settings(mut settings: Settings) -> Self {
+    fn from_settings(mut settings: Settings, listed: Peers) -> Self {
         let id = BrokerId::new(narrow(settings.number("node.id")));
         settings.derive("node.name", format!("broker-{id}"));
         Self {
@@ -239,6 +248,8 @@ impl Config {
             raft: Raft::read(&settings),
             limits: Limits::read(&settings),
             logging: Logging::read(&settings),
+            peers: listed.seeds(),
+            listed,
             settings,
         }
     }
@@ -286,9 +297,9 @@ impl Config {
             ),
         ];
         let broken = rules.into_iter().filter(|(holds, ..)| !holds);
-        broken
-            .filter_map(|(_, path, reason)| self.conflict(path, reason))
-            .collect()
+        let between_keys = broken.filter_map(|(_, path, reason)| self.conflict(path, reason));
+        let listed = self.listed.conflict(self.node.id, &self.node.name);
+        between_keys.chain(listed).collect()
     }
 
     fn conflict(&self, path: &str, reason: &str) -> Option<ConfigError> {

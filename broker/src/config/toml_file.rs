@@ -1,5 +1,7 @@
 //! Reads the text of `quorate.toml` into keys, values and the line each stands on.
 
+use toml::Spanned;
+use toml::de::DeString;
 use toml::de::DeTable;
 use toml::de::DeValue;
 
@@ -7,40 +9,99 @@ use crate::config::error::ConfigError;
 use crate::config::merge::Entry;
 use crate::config::merge::Raw;
 use crate::config::merge::Source;
+use crate::config::peers::RawPeer;
 
-/// Every `section.key` of a file. Problems are added to `errors`.
-pub(crate) fn entries(path: &str, text: &str, errors: &mut Vec<ConfigError>) -> Vec<Entry> {
+/// The one section that is a list of tables.
+const PEERS: &str = "peers";
+
+/// What a file says.
+#[derive(Debug, Default)]
+pub(crate) struct Contents {
+    /// Every `section.key`.
+    pub(crate) entries: Vec<Entry>,
+    /// Every `[[peers]]`.
+    pub(crate) peers: Vec<RawPeer>,
+}
+
+/// Reads a file's text. Problems are added to `errors`.
+pub(crate) fn contents(path: &str, text: &str, errors: &mut Vec<ConfigError>) -> Contents {
     let (document, problems) = DeTable::parse_recoverable(text);
+    let place = Place { path, text };
     for problem in &problems {
-        errors.push(ConfigError::Syntax {
-            path: path.to_owned(),
-            line: line_of(text, problem.span().map_or(0, |span| span.start)),
-            reason: problem.message().to_owned(),
-        });
+        let at = problem.span().map_or(0, |span| span.start);
+        errors.push(place.syntax(at, problem.message()));
     }
+    let mut contents = Contents::default();
     if !problems.is_empty() {
-        return Vec::new();
+        return contents;
     }
-    let mut found = Vec::new();
     for (section, value) in document.get_ref() {
-        let place = |at: usize| Source::File {
-            path: path.to_owned(),
-            line: line_of(text, at),
-        };
+        let at = section.span().start;
         match value.get_ref() {
-            DeValue::Table(table) => found.extend(table.iter().map(|(name, value)| Entry {
-                key: format!("{}.{}", section.get_ref(), name.get_ref()),
-                raw: raw(value.get_ref()),
-                source: place(name.span().start),
-            })),
-            other => found.push(Entry {
+            DeValue::Array(peers) if section.get_ref() == PEERS => {
+                let read = peers.iter().map(|peer| place.peer(peer, errors));
+                contents.peers = read.collect::<Vec<_>>().into_iter().flatten().collect();
+            }
+            _ if section.get_ref() == PEERS => {
+                errors.push(place.syntax(at, "write [[peers]] with two brackets, once per broker"));
+            }
+            DeValue::Table(table) => {
+                contents
+                    .entries
+                    .extend(place.fields(table, &format!("{}.", section.get_ref())));
+            }
+            other => contents.entries.push(Entry {
                 key: section.get_ref().to_string(),
                 raw: raw(other),
-                source: place(section.span().start),
+                source: place.source(at),
             }),
         }
     }
-    found
+    contents
+}
+
+/// Where in which file something stands.
+struct Place<'a> {
+    path: &'a str,
+    text: &'a str,
+}
+
+impl Place<'_> {
+    fn source(&self, at: usize) -> Source {
+        Source::File {
+            path: self.path.to_owned(),
+            line: line_of(self.text, at),
+        }
+    }
+
+    fn syntax(&self, at: usize, reason: &str) -> ConfigError {
+        ConfigError::Syntax {
+            path: self.path.to_owned(),
+            line: line_of(self.text, at),
+            reason: reason.to_owned(),
+        }
+    }
+
+    fn fields(&self, table: &DeTable<'_>, prefix: &str) -> Vec<Entry> {
+        let entry = |(name, value): (&Spanned<DeString<'_>>, &Spanned<DeValue<'_>>)| Entry {
+            key: format!("{prefix}{}", name.get_ref()),
+            raw: raw(value.get_ref()),
+            source: self.source(name.span().start),
+        };
+        table.iter().map(entry).collect()
+    }
+
+    fn peer(&self, peer: &Spanned<DeValue<'_>>, errors: &mut Vec<ConfigError>) -> Option<RawPeer> {
+        let at = peer.span().start;
+        let DeValue::Table(table) = peer.get_ref() else {
+            errors.push(self.syntax(at, "each of peers is a table: [[peers]]"));
+            return None;
+        };
+        Some(RawPeer {
+            fields: self.fields(table, ""),
+            source: self.source(at),
+        })
+    }
 }
 
 fn raw(value: &DeValue<'_>) -> Raw {
