@@ -123,6 +123,8 @@ uuid! {
     SessionId;
     /// One run of a client process.
     InstanceId;
+    /// One data folder of a broker, made with it and never again.
+    StorageId;
 }
 
 /// The text is no UUID.

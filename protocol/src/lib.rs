@@ -109,6 +109,7 @@ pub use ids::ProducerId;
 pub use ids::ReplicaId;
 pub use ids::Sequence;
 pub use ids::SessionId;
+pub use ids::StorageId;
 pub use ids::Term;
 pub use ids::TopicId;
 pub use kind::Kind;
