@@ -24,7 +24,7 @@ pub use identity::{DataDir, DataDirError, StorageIdentity};
 pub use log::{
     CreateError, LogConfig, LogIdentity, LogReader, LogWriter, OpenError, Opened, ReadError,
     ReadMode, ReadOutcome, Recovery, SegmentInfo, TornTail, TrimError, WriteError, create_log,
-    log_exists, open_log,
+    log_exists, log_identity, open_log,
 };
 pub use segment::{Roller, frame_len};
 pub use state_log::{HardState, HardStates, StateLog, StateLogError};

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::truncate::stage_segment;
-use super::{CreateError, LogIdentity};
+use super::{CreateError, LogIdentity, OpenError};
 use crate::checkpoint::{Checkpoint, CheckpointStore};
 use crate::file::{Access, Fault, Storage, create_dir_durably};
-use crate::identity::{replica_path, write_replica};
+use crate::identity::{read_replica, replica_path, write_replica};
 use crate::layout::in_memory;
 use crate::segment::{PAGE, SegmentHeader, segment_base, segment_path};
 
@@ -17,6 +17,25 @@ use crate::segment::{PAGE, SegmentHeader, segment_base, segment_path};
 /// What the system reports.
 pub fn log_exists(storage: &Arc<dyn Storage>, dir: &Path) -> std::io::Result<bool> {
     storage.exists(&replica_path(dir))
+}
+
+/// Whose log stands in a directory, if there is a complete one.
+///
+/// # Errors
+/// The file that says so cannot be read, or is missing beside entries.
+pub fn log_identity(
+    storage: &Arc<dyn Storage>,
+    dir: &Path,
+) -> Result<Option<LogIdentity>, OpenError> {
+    let exists = storage.exists(dir);
+    if !exists.map_err(|error| OpenError::io(dir, error))? {
+        return Ok(None);
+    }
+    match read_replica(&**storage, dir) {
+        Ok(identity) => Ok(Some(identity)),
+        Err(OpenError::Absent { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Creates the log of a new replica. `birth` is the state after its index; the first entry follows it.

@@ -18,7 +18,7 @@ mod truncate;
 mod writer;
 
 pub(crate) use create::holds_entries;
-pub use create::{create_log, log_exists};
+pub use create::{create_log, log_exists, log_identity};
 pub use error::{CreateError, OpenError, ReadError, TrimError, WriteError};
 pub use open::{Opened, Recovery, TornTail, open_log};
 pub use reader::{LogReader, ReadMode, ReadOutcome, SegmentInfo};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use quorate_storage::{
-    Crash, Entry, MemoryStorage, OpenError, Opened, Storage, create_log, log_exists,
+    Crash, Entry, MemoryStorage, OpenError, Opened, Storage, create_log, log_exists, log_identity,
 };
 
 use crate::fixture::*;
@@ -180,7 +180,10 @@ fn a_creation_stopped_anywhere_is_resumed() {
             memory.stop_after(stop);
             create_log(&storage, &dir(), IDENTITY, &birth()).ok();
             memory.crash(crash);
-            if !log_exists(&storage, &dir()).unwrap() {
+            let whole = log_exists(&storage, &dir()).unwrap();
+            let found = log_identity(&storage, &dir()).unwrap();
+            assert_eq!(found, whole.then_some(IDENTITY));
+            if !whole {
                 assert!(stop < steps, "a finished creation was lost: {crash:?}");
                 let absent = try_open(&storage, SEGMENT);
                 assert!(matches!(absent, Err(OpenError::Absent { .. })));
