@@ -38,6 +38,7 @@ pub use crate::environment::Environment;
 pub use crate::environment::Sockets;
 pub use crate::start::InitMode;
 pub use crate::start::StartError;
+pub use crate::start::format;
 
 /// How long the last packets and tasks may take after the clients are gone.
 const EPILOGUE: Duration = Duration::from_secs(5);
@@ -58,6 +59,7 @@ pub enum Exit {
 #[must_use = "a broker ends with `drain`"]
 pub struct Broker {
     address: SocketAddr,
+    peer_address: SocketAddr,
     service: Arc<Service>,
     listener: Arc<Listener>,
     sessions: TaskTracker,
@@ -96,6 +98,12 @@ impl Broker {
     #[must_use]
     pub const fn client_address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where other brokers connect.
+    #[must_use]
+    pub const fn peer_address(&self) -> SocketAddr {
+        self.peer_address
     }
 
     /// Resolves when the broker cannot go on. Cancel-safe.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use quorate_protocol::BrokerId;
 use quorate_protocol::ByteSize;
 use quorate_storage::DataDir;
 use quorate_storage::DataDirError;
@@ -46,6 +47,8 @@ pub enum InitMode {
     Open,
     /// It is initialised if it is empty.
     Init,
+    /// The same, for a known member of the cluster that lost its disk: it founds nothing.
+    Replace,
 }
 
 /// Why a broker did not start.
@@ -55,6 +58,12 @@ pub enum StartError {
     /// The folder was never used.
     #[error("{} holds no data of a broker; to begin with an empty one, start with --init", .0.display())]
     NotInitialised(PathBuf),
+    /// The folder was used before.
+    #[error("{} holds a broker's data already; nothing was changed", .0.display())]
+    AlreadyInitialised(PathBuf),
+    /// This broker is none of those the cluster begins with.
+    #[error("broker {0} is not among the [[peers]]: it is no member that the cluster begins with")]
+    NotListed(BrokerId),
     /// The folder cannot be used.
     #[error("data folder: {0}")]
     DataDir(#[from] DataDirError),
@@ -164,6 +173,7 @@ impl Site {
             .spawn(disk.run(Arc::clone(&service), stop.clone()));
         Broker {
             address: listener.local_addr(),
+            peer_address: self.config.listeners.peer,
             service,
             listener,
             sessions,
@@ -319,17 +329,40 @@ fn open_data(
     if mode == InitMode::Open {
         return Err(StartError::NotInitialised(root.clone()));
     }
-    let storage_id = (environment.entropy)();
-    let cluster = cluster.clone();
+    Ok((make_data(config, environment)?, mode == InitMode::Init))
+}
+
+/// Makes the data folder of a member that the cluster begins with, and starts nothing.
+///
+/// # Errors
+/// The folder was used before, this broker is not among the listed ones, or the disk refuses.
+pub fn format(config: &Config, environment: &Environment) -> Result<(), StartError> {
+    let (id, root) = (config.node.id, &config.node.data_dir);
+    if !config.peers.is_empty() && !config.peers.iter().any(|peer| peer.id == id) {
+        return Err(StartError::NotListed(id));
+    }
+    let used = DataDir::exists(&environment.storage, root);
+    let used = used.map_err(|source| StartError::Io {
+        path: root.clone(),
+        source,
+    });
+    if used? {
+        return Err(StartError::AlreadyInitialised(root.clone()));
+    }
+    make_data(config, environment).map(drop)
+}
+
+fn make_data(config: &Config, environment: &Environment) -> Result<DataDir, StartError> {
+    let root = &config.node.data_dir;
     let identity = StorageIdentity {
-        storage_id,
-        broker: id,
-        cluster,
+        storage_id: (environment.entropy)(),
+        broker: config.node.id,
+        cluster: config.node.cluster.clone(),
         starts: 0,
     };
-    let data = DataDir::init(storage, root, identity)?;
+    let data = DataDir::init(&environment.storage, root, identity)?;
     tracing::info!(folder = %root.display(), "data folder initialised");
-    Ok((data, true))
+    Ok(data)
 }
 
 fn replication_config(raft: &config::Raft) -> replication::ReplicationConfig {

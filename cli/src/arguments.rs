@@ -7,6 +7,7 @@ use clap::Subcommand;
 
 use crate::commands::bench;
 use crate::commands::cert;
+use crate::commands::cluster;
 use crate::commands::completions;
 use crate::commands::ctx;
 use crate::commands::dev;
@@ -80,6 +81,9 @@ pub(crate) enum Command {
     /// Make certificates and look at them
     #[command(subcommand)]
     Cert(cert::Command),
+    /// Make, watch and change a cluster
+    #[command(subcommand)]
+    Cluster(cluster::Command),
     /// Check settings, certificates and connections
     Doctor(doctor::Arguments),
     /// Explain an error code

@@ -66,6 +66,7 @@ fn run(command: Command, invocation: &Invocation) -> Result<Exit, Failure> {
         Command::Read(arguments) => commands::read::run(arguments, invocation),
         Command::Topic(command) => commands::topic::run(command, invocation),
         Command::Cert(command) => commands::cert::run(command, invocation),
+        Command::Cluster(command) => commands::cluster::run(command, invocation),
         Command::Doctor(arguments) => commands::doctor::run(arguments, invocation),
         Command::Explain(arguments) => commands::explain::run(&arguments, invocation),
         Command::Ctx(command) => commands::ctx::run(command, invocation),

@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod cert;
+pub(crate) mod cluster;
 pub(crate) mod completions;
 pub(crate) mod ctx;
 pub(crate) mod dev;

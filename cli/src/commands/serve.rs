@@ -41,6 +41,9 @@ pub(crate) struct Arguments {
     /// Make a new broker in an empty data directory
     #[arg(long)]
     init: bool,
+    /// Come back with an empty data directory after `quorate cluster replace`
+    #[arg(long, conflicts_with = "init")]
+    replace: bool,
     /// Check configuration and files, then exit
     #[arg(long)]
     check: bool,
@@ -50,6 +53,16 @@ pub(crate) struct Arguments {
     /// Stop when this process is gone
     #[arg(long, value_name = "PID", hide = true)]
     parent: Option<i32>,
+}
+
+impl Arguments {
+    const fn mode(&self) -> InitMode {
+        match (self.init, self.replace) {
+            (true, _) => InitMode::Init,
+            (_, true) => InitMode::Replace,
+            (false, false) => InitMode::Open,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -74,7 +87,7 @@ pub(crate) fn run(arguments: &Arguments, invocation: &Invocation) -> Result<Exit
         follow(parent)?;
     }
     let output = &invocation.output;
-    let config = load(arguments, invocation)?;
+    let config = load(arguments.config.as_deref(), invocation)?;
     if arguments.print_config {
         return print(&config, output);
     }
@@ -83,7 +96,7 @@ pub(crate) fn run(arguments: &Arguments, invocation: &Invocation) -> Result<Exit
         return checked(output);
     }
     logging::start_broker(config.logging);
-    runtime::run(serve(config, arguments.init, output))
+    runtime::run(serve(config, arguments.mode(), output))
 }
 
 /// Asks for SIGTERM when the parent dies, even if it was killed before it could say so.
@@ -96,8 +109,8 @@ fn follow(parent: i32) -> Result<(), Failure> {
     Err(Failure::silent(Exit::Interrupted))
 }
 
-fn load(arguments: &Arguments, invocation: &Invocation) -> Result<Config, Failure> {
-    let file = arguments.config.as_deref();
+/// The configuration, or a usage error after every problem was told.
+pub(crate) fn load(file: Option<&Path>, invocation: &Invocation) -> Result<Config, Failure> {
     Config::load(file, env::vars(), &invocation.overrides).map_err(|errors| {
         for error in &errors {
             invocation.output.failure(&refused(error));
@@ -135,7 +148,7 @@ fn checked(output: &Output) -> Result<Exit, Failure> {
 /// The files exist and belong together, the certificate is this broker's, and authorities made for
 /// one machine stay on it. Looked at before the data directory is, so that a wrong certificate
 /// leaves no trace there.
-fn check_files(config: &Config) -> Result<(), Failure> {
+pub(crate) fn check_files(config: &Config) -> Result<(), Failure> {
     let tls = &config.tls;
     tls.read()
         .map_err(|error| Failure::identity(error.to_string()).with_help(IDENTITY_HELP))?;
@@ -191,14 +204,12 @@ fn check_certificate(config: &Config) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn serve(config: Config, init: bool, output: &Output) -> Result<Exit, Failure> {
+async fn serve(config: Config, mode: InitMode, output: &Output) -> Result<Exit, Failure> {
     let mut stop = Stop::listen()?;
     let (id, name) = (config.node.id.get(), config.node.name.clone());
-    let peer = config.listeners.peer;
-    let mode = if init { InitMode::Init } else { InitMode::Open };
     let started = Broker::start(config, mode, Environment::machine()).await;
     let broker = started.map_err(|error| start_failed(&error))?;
-    announce(&broker, id, &name, peer, output)?;
+    announce(&broker, id, &name, output)?;
     let failed = tokio::select! {
         exit = broker.failed() => Some(exit),
         () = stop.requested() => None,
@@ -212,14 +223,8 @@ async fn serve(config: Config, init: bool, output: &Output) -> Result<Exit, Fail
     }
 }
 
-fn announce(
-    broker: &Broker,
-    id: u16,
-    name: &str,
-    peer: SocketAddr,
-    output: &Output,
-) -> Result<(), Failure> {
-    let client = broker.client_address();
+fn announce(broker: &Broker, id: u16, name: &str, output: &Output) -> Result<(), Failure> {
+    let (client, peer) = (broker.client_address(), broker.peer_address());
     if output.is_json() {
         let version = env!("CARGO_PKG_VERSION");
         output.object(&Ready {
@@ -232,15 +237,21 @@ fn announce(
             version,
         })?;
     } else {
-        output.line(format_args!("{name} serves clients at {client}"))?;
+        output.line(format_args!(
+            "{name} serves clients at {client}, other brokers at {peer}"
+        ))?;
     }
     output.flush()
 }
 
-fn start_failed(error: &StartError) -> Failure {
+pub(crate) fn start_failed(error: &StartError) -> Failure {
     let message = error.to_string();
     match error {
         StartError::NotInitialised(_) | StartError::Cluster(_) => Failure::usage(message),
+        StartError::NotListed(_) => Failure::usage(message)
+            .with_help("list every initial broker; one that joins later is started with --init"),
+        StartError::AlreadyInitialised(_) => Failure::usage(message)
+            .with_help("start it with quorate serve, or set another node.data_dir"),
         StartError::Certificates(_) | StartError::Listen(BindError::Tls(_)) => {
             Failure::identity(message).with_help(IDENTITY_HELP)
         }
