@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use quorate_protocol::BrokerId;
 use quorate_protocol::ByteSize;
+use quorate_protocol::StorageId;
 use quorate_storage::DataDir;
 use quorate_storage::DataDirError;
 use quorate_storage::StorageIdentity;
@@ -237,11 +238,14 @@ impl Site {
         let config = metadata::Config {
             data_dir: self.data.root().to_owned(),
             id: node.id,
-            broker: metadata::Broker {
+            registration: metadata::Registration {
                 name: node.name.clone(),
                 client_address: client.unwrap_or_else(|| bound.to_string()),
                 peer_address: peer.unwrap_or_else(|| listeners.peer.to_string()),
+                storage: StorageId::new(self.data.identity().storage_id),
             },
+            starts: self.data.identity().starts,
+            seeds: self.config.peers.clone(),
             limits: metadata::Limits {
                 partitions_per_topic_max: limits.partitions_per_topic_max,
                 partitions_max: limits.partitions_max,

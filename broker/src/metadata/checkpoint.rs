@@ -13,20 +13,30 @@ use quorate_protocol::GroupTag;
 use quorate_protocol::ReplicaId;
 use quorate_protocol::TopicId;
 
-use crate::metadata::command::decode_broker;
-use crate::metadata::command::decode_name;
-use crate::metadata::command::decode_settings;
-use crate::metadata::command::encode_broker;
-use crate::metadata::command::encode_settings;
+use crate::metadata::encoding::decode_broker;
+use crate::metadata::encoding::decode_flag;
+use crate::metadata::encoding::decode_ids;
+use crate::metadata::encoding::decode_name;
+use crate::metadata::encoding::decode_outcome;
+use crate::metadata::encoding::decode_replicas;
+use crate::metadata::encoding::decode_settings;
+use crate::metadata::encoding::encode_broker;
+use crate::metadata::encoding::encode_ids;
+use crate::metadata::encoding::encode_outcome;
+use crate::metadata::encoding::encode_replicas;
+use crate::metadata::encoding::encode_settings;
+use crate::metadata::encoding::limit;
 use crate::metadata::producers::ProducerIds;
 use crate::metadata::state::BROKERS_MAX;
 use crate::metadata::state::DELETED_MAX;
 use crate::metadata::state::Deleted;
+use crate::metadata::state::LastCommand;
+use crate::metadata::state::PROPOSERS_MAX;
 use crate::metadata::state::REPLICAS_MAX;
 use crate::metadata::state::State;
 use crate::metadata::state::TOPICS_MAX;
 use crate::metadata::topology::Assignment;
-use crate::metadata::topology::Replica;
+use crate::metadata::topology::Moving;
 use crate::metadata::topology::Topic;
 use crate::metadata::topology::Topology;
 use crate::partition::codec::CodecError;
@@ -42,6 +52,7 @@ pub(super) fn encode(state: &State) -> Bytes {
     writer.u16(VERSION);
     writer.u32(state.next_group);
     writer.u64(state.next_replica);
+    encode_ids(&mut writer, &state.birth);
     encode_topology(&mut writer, &state.topology);
     writer.count(state.deleted.len());
     for (group, deleted) in &state.deleted {
@@ -54,6 +65,13 @@ pub(super) fn encode(state: &State) -> Bytes {
         }
     }
     state.producers.encode(&mut writer);
+    writer.count(state.proposers.len());
+    for (broker, last) in &state.proposers {
+        writer.u16(broker.get());
+        writer.u64(last.incarnation);
+        writer.u64(last.sequence);
+        encode_outcome(&mut writer, &last.outcome);
+    }
     Bytes::from(writer.into_bytes())
 }
 
@@ -70,6 +88,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<State, CodecError> {
     let mut state = State {
         next_group: reader.u32()?,
         next_replica: reader.u64()?,
+        birth: decode_ids(&mut reader)?,
         topology: Arc::new(decode_topology(&mut reader)?),
         ..State::default()
     };
@@ -80,6 +99,17 @@ pub(super) fn decode(bytes: &[u8]) -> Result<State, CodecError> {
         }
     }
     state.producers = ProducerIds::decode(&mut reader)?;
+    for _ in 0..reader.count("proposers", PROPOSERS_MAX)? {
+        let broker = BrokerId::new(reader.u16()?);
+        let last = LastCommand {
+            incarnation: reader.u64()?,
+            sequence: reader.u64()?,
+            outcome: decode_outcome(&mut reader)?,
+        };
+        if state.proposers.insert(broker, last).is_some() {
+            return Err(CodecError::Invalid("a proposer appears twice"));
+        }
+    }
     reader.finish()?;
     Ok(state)
 }
@@ -135,11 +165,11 @@ fn encode_topic(writer: &mut Writer, topic: &Topic) {
     for assignment in &topic.partitions {
         writer.u32(assignment.group.get());
         writer.u64(assignment.tag.get());
-        writer.count(assignment.replicas.len());
-        for replica in &assignment.replicas {
-            writer.u16(replica.broker.get());
-            writer.u64(replica.replica.get());
-            writer.u8(u8::from(replica.made));
+        encode_ids(writer, &assignment.birth);
+        encode_replicas(writer, &assignment.replicas);
+        writer.u8(u8::from(assignment.moving.is_some()));
+        if let Some(moving) = &assignment.moving {
+            encode_replicas(writer, &moving.to);
         }
     }
 }
@@ -165,27 +195,17 @@ fn decode_topic(reader: &mut Reader<'_>) -> Result<Topic, CodecError> {
 }
 
 fn decode_assignment(reader: &mut Reader<'_>) -> Result<Assignment, CodecError> {
-    let group = GroupId::new(reader.u32()?);
-    let tag = GroupTag::new(reader.u64()?);
-    let mut replicas = Vec::new();
-    for _ in 0..reader.count("replicas", limit(REPLICAS_MAX))? {
-        let broker = BrokerId::new(reader.u16()?);
-        let replica = ReplicaId::new(reader.u64()?);
-        let made = match reader.u8()? {
-            0 => false,
-            1 => true,
-            _ => return Err(CodecError::Invalid("a flag is neither 0 nor 1")),
-        };
-        replicas.push(Replica {
-            broker,
-            replica,
-            made,
-        });
-    }
     Ok(Assignment {
-        group,
-        tag,
-        replicas,
+        group: GroupId::new(reader.u32()?),
+        tag: GroupTag::new(reader.u64()?),
+        birth: decode_ids(reader)?,
+        replicas: decode_replicas(reader)?,
+        moving: match decode_flag(reader)? {
+            true => Some(Moving {
+                to: decode_replicas(reader)?,
+            }),
+            false => None,
+        },
     })
 }
 
@@ -197,8 +217,4 @@ fn decode_deleted(reader: &mut Reader<'_>) -> Result<(GroupId, Deleted), CodecEr
         holders.insert(BrokerId::new(reader.u16()?), ReplicaId::new(reader.u64()?));
     }
     Ok((group, Deleted { tag, holders }))
-}
-
-fn limit(count: u32) -> usize {
-    usize::try_from(count).unwrap_or(usize::MAX)
 }

@@ -3,27 +3,37 @@
 //! A command carries everything that could differ between brokers, entropy included; applying it
 //! needs nothing else.
 
-use quorate_protocol::AckLevel;
 use quorate_protocol::BrokerId;
 use quorate_protocol::ByteSize;
 use quorate_protocol::GroupId;
+use quorate_protocol::ProducerEpoch;
 use quorate_protocol::ProducerId;
-use quorate_protocol::StorageMode;
+use quorate_protocol::ReplicaId;
 use quorate_protocol::TopicId;
 use quorate_protocol::TopicName;
 use quorate_protocol::TopicSettings;
 
 use crate::auth::PrincipalKey;
+use crate::config::PeerSeed;
+use crate::metadata::encoding::decode_ids;
+use crate::metadata::encoding::decode_name;
+use crate::metadata::encoding::decode_registration;
+use crate::metadata::encoding::decode_report;
+use crate::metadata::encoding::decode_seeds;
+use crate::metadata::encoding::decode_settings;
+use crate::metadata::encoding::encode_ids;
+use crate::metadata::encoding::encode_registration;
+use crate::metadata::encoding::encode_report;
+use crate::metadata::encoding::encode_seeds;
+use crate::metadata::encoding::encode_settings;
 use crate::metadata::producers::NAME_BYTES_MAX;
-use crate::metadata::topology::Broker;
+use crate::metadata::topology::Registration;
 use crate::partition::codec::CodecError;
 use crate::partition::codec::Reader;
 use crate::partition::codec::Writer;
 
 /// Groups named by one report.
 pub(super) const GROUPS_PER_REPORT_MAX: usize = 1_024;
-/// The longest broker name or address.
-pub(super) const ADDRESS_BYTES_MAX: usize = 256;
 
 const REGISTER: u8 = 1;
 const CREATE: u8 = 2;
@@ -32,12 +42,64 @@ const MADE: u8 = 4;
 const REMOVED: u8 = 5;
 const MINT: u8 = 6;
 const CLAIM: u8 = 7;
+const FOUND: u8 = 8;
+const RESUME: u8 = 9;
+
+/// Who proposes a command, and the how-manieth of its commands it is: the same command, sent again,
+/// has the same origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Origin {
+    pub(super) broker: BrokerId,
+    /// How often the broker's data folder was opened.
+    pub(super) incarnation: u64,
+    /// Rises with each command of the incarnation.
+    pub(super) sequence: u64,
+}
+
+/// A command as it stands in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Stamped {
+    pub(super) origin: Origin,
+    pub(super) command: Command,
+}
+
+impl Stamped {
+    pub(super) fn encode(origin: Origin, command: &Command) -> Vec<u8> {
+        let mut writer = Writer::default();
+        writer.u16(origin.broker.get());
+        writer.u64(origin.incarnation);
+        writer.u64(origin.sequence);
+        command.encode_fields(&mut writer);
+        writer.into_bytes()
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
+        let mut reader = Reader::new(bytes);
+        let origin = Origin {
+            broker: BrokerId::new(reader.u16()?),
+            incarnation: reader.u64()?,
+            sequence: reader.u64()?,
+        };
+        let command = Command::decode_fields(&mut reader)?;
+        reader.finish()?;
+        Ok(Self { origin, command })
+    }
+}
 
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Command {
-    /// A broker says who and where it is.
-    Register { id: BrokerId, broker: Broker },
+    /// The cluster begins: group 0's first voters, and the brokers that are members from the start.
+    /// Nothing happens if it has begun.
+    Found {
+        voters: Vec<ReplicaId>,
+        seeds: Vec<PeerSeed>,
+    },
+    /// A member says who and where it is.
+    Register {
+        id: BrokerId,
+        registration: Registration,
+    },
     /// A new topic; `replicas` 0 = as many as there are brokers, at most 3.
     Create {
         id: TopicId,
@@ -67,16 +129,27 @@ pub(super) enum Command {
         name: String,
         candidate: ProducerId,
     },
+    /// Nothing but the question whether a producer may go on with its id and epoch.
+    Resume {
+        principal: PrincipalKey,
+        name: Option<String>,
+        producer: ProducerId,
+        epoch: ProducerEpoch,
+    },
 }
 
 impl Command {
-    pub(super) fn encode(&self) -> Vec<u8> {
-        let mut writer = Writer::default();
+    fn encode_fields(&self, writer: &mut Writer) {
         match self {
-            Self::Register { id, broker } => {
+            Self::Found { voters, seeds } => {
+                writer.u8(FOUND);
+                encode_ids(writer, voters);
+                encode_seeds(writer, seeds);
+            }
+            Self::Register { id, registration } => {
                 writer.u8(REGISTER);
                 writer.u16(id.get());
-                encode_broker(&mut writer, broker);
+                encode_registration(writer, registration);
             }
             Self::Create {
                 id,
@@ -91,16 +164,20 @@ impl Command {
                 writer.text(name.as_str());
                 writer.u32(*partitions);
                 writer.u32(*replicas);
-                encode_settings(&mut writer, settings);
+                encode_settings(writer, settings);
                 writer.u64(segment_bytes.get());
             }
             Self::Delete { name } => {
                 writer.u8(DELETE);
                 writer.text(name.as_str());
             }
-            Self::Made { broker, groups } => encode_report(&mut writer, MADE, *broker, groups),
+            Self::Made { broker, groups } => {
+                writer.u8(MADE);
+                encode_report(writer, *broker, groups);
+            }
             Self::Removed { broker, groups } => {
-                encode_report(&mut writer, REMOVED, *broker, groups);
+                writer.u8(REMOVED);
+                encode_report(writer, *broker, groups);
             }
             Self::Mint { principal } => {
                 writer.u8(MINT);
@@ -116,22 +193,31 @@ impl Command {
                 writer.text(name);
                 writer.u64(candidate.get());
             }
+            Self::Resume {
+                principal,
+                name,
+                producer,
+                epoch,
+            } => {
+                writer.u8(RESUME);
+                writer.u64(principal.get());
+                // No producer has an empty name.
+                writer.text(name.as_deref().unwrap_or_default());
+                writer.u64(producer.get());
+                writer.u32(epoch.get());
+            }
         }
-        writer.into_bytes()
-    }
-
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
-        let mut reader = Reader::new(bytes);
-        let command = Self::decode_fields(&mut reader)?;
-        reader.finish()?;
-        Ok(command)
     }
 
     fn decode_fields(reader: &mut Reader<'_>) -> Result<Self, CodecError> {
         Ok(match reader.u8()? {
+            FOUND => Self::Found {
+                voters: decode_ids(reader)?,
+                seeds: decode_seeds(reader)?,
+            },
             REGISTER => Self::Register {
                 id: BrokerId::new(reader.u16()?),
-                broker: decode_broker(reader)?,
+                registration: decode_registration(reader)?,
             },
             CREATE => Self::Create {
                 id: TopicId::new(reader.u128()?),
@@ -157,100 +243,53 @@ impl Command {
             },
             CLAIM => Self::Claim {
                 principal: PrincipalKey::new(reader.u64()?),
-                name: reader
-                    .text("bytes of a producer's name", NAME_BYTES_MAX)?
-                    .to_owned(),
+                name: decode_producer_name(reader)?,
                 candidate: ProducerId::new(reader.u64()?),
+            },
+            RESUME => Self::Resume {
+                principal: PrincipalKey::new(reader.u64()?),
+                name: Some(decode_producer_name(reader)?).filter(|name| !name.is_empty()),
+                producer: ProducerId::new(reader.u64()?),
+                epoch: ProducerEpoch::new(reader.u32()?),
             },
             _ => return Err(CodecError::Invalid("a command of this type is not known")),
         })
     }
 }
 
-fn encode_report(writer: &mut Writer, kind: u8, broker: BrokerId, groups: &[GroupId]) {
-    writer.u8(kind);
-    writer.u16(broker.get());
-    writer.count(groups.len());
-    for group in groups {
-        writer.u32(group.get());
-    }
-}
-
-fn decode_report(reader: &mut Reader<'_>) -> Result<(BrokerId, Vec<GroupId>), CodecError> {
-    let broker = BrokerId::new(reader.u16()?);
-    let mut groups = Vec::new();
-    for _ in 0..reader.count("groups", GROUPS_PER_REPORT_MAX)? {
-        groups.push(GroupId::new(reader.u32()?));
-    }
-    Ok((broker, groups))
-}
-
-pub(super) fn decode_name(reader: &mut Reader<'_>) -> Result<TopicName, CodecError> {
-    let text = reader.text("bytes of a topic's name", TopicName::LEN_MAX)?;
-    TopicName::try_from(text).map_err(|_| CodecError::Invalid("a topic's name is not valid"))
-}
-
-pub(super) fn encode_broker(writer: &mut Writer, broker: &Broker) {
-    writer.text(&broker.name);
-    writer.text(&broker.client_address);
-    writer.text(&broker.peer_address);
-}
-
-pub(super) fn decode_broker(reader: &mut Reader<'_>) -> Result<Broker, CodecError> {
-    let mut text = || {
-        reader
-            .text("bytes of a name or address", ADDRESS_BYTES_MAX)
-            .map(str::to_owned)
-    };
-    Ok(Broker {
-        name: text()?,
-        client_address: text()?,
-        peer_address: text()?,
-    })
-}
-
-pub(super) fn encode_settings(writer: &mut Writer, settings: &TopicSettings) {
-    writer.u64(settings.retention_bytes);
-    writer.u64(settings.retention_time_ms);
-    writer.u16(settings.storage.get());
-    writer.u64(settings.flush_interval_us);
-    writer.u8(settings.ack.get());
-    writer.u64(settings.dedup_window_ms);
-    writer.u32(settings.dedup_ids_max);
-    writer.u64(settings.segment_age_ms);
-    writer.u32(settings.record_bytes_max);
-}
-
-pub(super) fn decode_settings(reader: &mut Reader<'_>) -> Result<TopicSettings, CodecError> {
-    Ok(TopicSettings {
-        retention_bytes: reader.u64()?,
-        retention_time_ms: reader.u64()?,
-        storage: StorageMode::new(reader.u16()?),
-        flush_interval_us: reader.u64()?,
-        ack: AckLevel::new(reader.u8()?),
-        dedup_window_ms: reader.u64()?,
-        dedup_ids_max: reader.u32()?,
-        segment_age_ms: reader.u64()?,
-        record_bytes_max: reader.u32()?,
-    })
+fn decode_producer_name(reader: &mut Reader<'_>) -> Result<String, CodecError> {
+    let name = reader.text("bytes of a producer's name", NAME_BYTES_MAX)?;
+    Ok(name.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
+    use quorate_protocol::StorageId;
+
     use super::*;
 
     fn each() -> Vec<Command> {
-        let broker = Broker {
+        let registration = Registration {
             name: "one".into(),
             client_address: "10.0.0.1:4747".into(),
             peer_address: String::new(),
+            storage: StorageId::new(u128::MAX - 3),
+        };
+        let seed = PeerSeed {
+            id: BrokerId::new(3),
+            name: "one".into(),
+            address: "10.0.0.1:4748".into(),
         };
         let name = TopicName::try_from("orders").unwrap();
         let principal = PrincipalKey::new(7);
         vec![
+            Command::Found {
+                voters: vec![ReplicaId::new(3)],
+                seeds: vec![seed],
+            },
             Command::Register {
                 id: BrokerId::new(3),
-                broker,
+                registration,
             },
             Command::Create {
                 id: TopicId::new(u128::MAX - 5),
@@ -275,23 +314,42 @@ mod tests {
                 name: "till-7".into(),
                 candidate: ProducerId::new(1024),
             },
+            resume(principal, Some("till-7".into())),
+            resume(principal, None),
         ]
     }
+
+    fn resume(principal: PrincipalKey, name: Option<String>) -> Command {
+        Command::Resume {
+            principal,
+            name,
+            producer: ProducerId::new(1024),
+            epoch: ProducerEpoch::new(2),
+        }
+    }
+
+    const ORIGIN: Origin = Origin {
+        broker: BrokerId::new(2),
+        incarnation: 7,
+        sequence: u64::MAX,
+    };
 
     #[test]
     fn every_command_comes_back_from_its_bytes() {
         for command in each() {
-            assert_eq!(Command::decode(&command.encode()), Ok(command));
+            let bytes = Stamped::encode(ORIGIN, &command);
+            let origin = ORIGIN;
+            assert_eq!(Stamped::decode(&bytes), Ok(Stamped { origin, command }));
         }
     }
 
     #[test]
     fn every_strict_prefix_of_a_command_is_refused() {
         for command in each() {
-            let bytes = command.encode();
+            let bytes = Stamped::encode(ORIGIN, &command);
             for length in 0..bytes.len() {
                 assert!(
-                    Command::decode(&bytes[..length]).is_err(),
+                    Stamped::decode(&bytes[..length]).is_err(),
                     "{command:?} cut at {length}"
                 );
             }

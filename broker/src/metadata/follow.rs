@@ -18,16 +18,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metadata::command::Command;
 use crate::metadata::command::GROUPS_PER_REPORT_MAX;
-use crate::metadata::handle::propose;
-use crate::metadata::machine::MetadataMachine;
 use crate::metadata::machine::Proposal;
 use crate::metadata::machine::View;
+use crate::metadata::propose::Proposer;
 use crate::metadata::together::together;
 use crate::partition::DeletedReplica;
 use crate::partition::Partition;
 use crate::partition::PartitionSpec;
 use crate::partition::Registry;
-use crate::replication::Group;
 
 /// What failed is tried again after this time.
 const RETRY_INTERVAL: Duration = Duration::from_secs(10);
@@ -39,7 +37,7 @@ const ENTRIES_KEPT: u64 = 10_000;
 /// The task that follows.
 pub(super) struct Follower {
     broker: BrokerId,
-    group: Group<MetadataMachine>,
+    proposer: Arc<Proposer>,
     view: Arc<View>,
     registry: Registry,
     open: BTreeSet<GroupId>,
@@ -59,14 +57,14 @@ impl Follower {
     /// A follower, and the epoch up to which it has followed.
     pub(super) fn new(
         broker: BrokerId,
-        group: Group<MetadataMachine>,
+        proposer: Arc<Proposer>,
         view: Arc<View>,
         registry: Registry,
     ) -> (Self, watch::Receiver<u64>) {
         let (followed, receiver) = watch::channel(0);
         let follower = Self {
             broker,
-            group,
+            proposer,
             view,
             registry,
             open: BTreeSet::new(),
@@ -138,7 +136,7 @@ impl Follower {
                 broker,
                 groups: groups.to_vec(),
             };
-            if let Err(error) = propose(&self.group, &report).await {
+            if let Err(error) = self.proposer.propose(&report).await {
                 tracing::warn!(%error, "the removal of deleted partitions is reported again later");
             }
         }
@@ -184,7 +182,7 @@ impl Follower {
                 broker: self.broker,
                 groups,
             };
-            if let Err(error) = propose(&self.group, &report).await {
+            if let Err(error) = self.proposer.propose(&report).await {
                 tracing::warn!(%error, "new partitions stay closed until reported");
                 return;
             }
@@ -224,11 +222,12 @@ impl Follower {
 
     /// Lets group 0 forget what lies before a checkpoint with enough entries behind it.
     async fn trim(&self) {
-        let applied = self.group.status().applied;
-        let Some(point) = trim_point(&self.group.reader().segments(), applied) else {
+        let group = self.proposer.group();
+        let applied = group.status().applied;
+        let Some(point) = trim_point(&group.reader().segments(), applied) else {
             return;
         };
-        match self.group.propose(Proposal::trim(point)).await {
+        match group.propose(Proposal::trim(point)).await {
             Ok(ticket) => drop(ticket.await),
             Err(failure) => tracing::debug!(%failure, "group 0 is trimmed later"),
         }

@@ -20,7 +20,6 @@ use quorate_protocol::PartitionId;
 use quorate_protocol::ProducerEpoch;
 use quorate_protocol::ProducerGranted;
 use quorate_protocol::ProducerId;
-use quorate_protocol::ReplicaId;
 use quorate_protocol::TopicCreated;
 use quorate_protocol::TopicDeleted;
 use quorate_protocol::TopicId;
@@ -34,15 +33,18 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::PrincipalKey;
+use crate::config::PeerSeed;
 use crate::metadata::command::Command;
 use crate::metadata::error::MetadataError;
 use crate::metadata::follow::Follower;
 use crate::metadata::machine::MetadataMachine;
-use crate::metadata::machine::Proposal;
 use crate::metadata::machine::View;
 use crate::metadata::producers::Block;
+use crate::metadata::producers::Named;
+use crate::metadata::propose::Proposer;
 use crate::metadata::state::Effect;
-use crate::metadata::topology::Broker;
+use crate::metadata::state::founder;
+use crate::metadata::topology::Registration;
 use crate::metadata::topology::Topic;
 use crate::metadata::topology::Topology;
 use crate::metadata::validate;
@@ -51,7 +53,6 @@ use crate::partition::Leadership;
 use crate::partition::Registry;
 use crate::partition::group_dir;
 use crate::replication;
-use crate::replication::Group;
 use crate::replication::GroupSpec;
 use crate::replication::Replication;
 
@@ -76,7 +77,12 @@ pub struct Config {
     /// This broker.
     pub id: BrokerId,
     /// How others see it.
-    pub broker: Broker,
+    pub registration: Registration,
+    /// How often its data folder was opened.
+    pub starts: u64,
+    /// The brokers the cluster begins with, this one among them; none: this one alone. Of a joiner,
+    /// brokers that may know the cluster.
+    pub seeds: Vec<PeerSeed>,
     /// What it allows.
     pub limits: Limits,
     /// Whether group 0 may be made: only while the data folder is new.
@@ -144,7 +150,7 @@ pub struct Metadata {
 
 struct Shared {
     config: Config,
-    group: Group<MetadataMachine>,
+    proposer: Arc<Proposer>,
     view: Arc<View>,
     registry: Registry,
     entropy: Entropy,
@@ -179,16 +185,17 @@ impl Metadata {
         let machine = MetadataMachine::new(Arc::clone(&view));
         let spec = group_spec(&config, &storage)?;
         let group = replication.open(spec, machine).await?;
+        let proposer = Arc::new(Proposer::new(config.id, config.starts, group));
         let (follower, followed) = Follower::new(
             config.id,
-            group.clone(),
+            Arc::clone(&proposer),
             Arc::clone(&view),
             registry.clone(),
         );
         let blocks = Mutex::default();
         let shared = Shared {
             config,
-            group,
+            proposer,
             view,
             registry,
             entropy,
@@ -346,12 +353,7 @@ impl Metadata {
     ) -> Result<ProducerGranted, MetadataError> {
         let name = request.name.as_ref().map(|name| name.as_str());
         if let Some((producer, epoch)) = request.resume {
-            self.shared
-                .view
-                .state
-                .read()
-                .resume(principal, name, producer, epoch)?;
-            return Ok(ProducerGranted { producer, epoch });
+            return self.resume_producer(principal, name, producer, epoch).await;
         }
         let fresh = self.fresh_producer(principal).await?;
         let Some(name) = name else {
@@ -370,6 +372,26 @@ impl Metadata {
                 producer: named.producer,
                 epoch: named.epoch,
             }),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Asks the log, since what this broker has applied may be of yesterday.
+    async fn resume_producer(
+        &self,
+        principal: PrincipalKey,
+        name: Option<&str>,
+        producer: ProducerId,
+        epoch: ProducerEpoch,
+    ) -> Result<ProducerGranted, MetadataError> {
+        let command = Command::Resume {
+            principal,
+            name: name.map(str::to_owned),
+            producer,
+            epoch,
+        };
+        match self.change(&command).await? {
+            Effect::Claimed(Named { producer, epoch }) => Ok(ProducerGranted { producer, epoch }),
             _ => Err(unexpected()),
         }
     }
@@ -398,17 +420,27 @@ impl Metadata {
     }
 
     async fn register(&self) -> Result<(), MetadataError> {
-        let Config { id, broker, .. } = &self.shared.config;
+        let config = &self.shared.config;
+        let me = PeerSeed {
+            id: config.id,
+            name: config.registration.name.clone(),
+            address: config.registration.peer_address.clone(),
+        };
+        self.change(&Command::Found {
+            voters: vec![founder(config.id)],
+            seeds: vec![me],
+        })
+        .await?;
         self.change(&Command::Register {
-            id: *id,
-            broker: broker.clone(),
+            id: config.id,
+            registration: config.registration.clone(),
         })
         .await?;
         Ok(())
     }
 
     pub(super) async fn change(&self, command: &Command) -> Result<Effect, MetadataError> {
-        propose(&self.shared.group, command).await
+        self.shared.proposer.propose(command).await
     }
 
     /// Whether this broker has room for the partitions of a new topic.
@@ -452,7 +484,7 @@ impl Metadata {
     /// Resolves when this broker's replica of group 0 has ended by itself: nothing can be changed
     /// any more. Cancel-safe.
     pub async fn halted(&self) {
-        let mut status = self.shared.group.watch();
+        let mut status = self.shared.proposer.group().watch();
         // A replica that was closed in good order has ended too.
         drop(status.wait_for(|status| status.poisoned).await);
     }
@@ -491,18 +523,6 @@ impl Metadata {
     }
 }
 
-pub(super) async fn propose(
-    group: &Group<MetadataMachine>,
-    command: &Command,
-) -> Result<Effect, MetadataError> {
-    let failed = |failure| MetadataError::of_failure(&failure);
-    let ticket = group
-        .propose(Proposal::command(command))
-        .await
-        .map_err(failed)?;
-    ticket.await.map_err(failed)?.into_outcome()
-}
-
 fn group_spec(config: &Config, storage: &Arc<dyn Storage>) -> Result<GroupSpec, StartError> {
     let (group, tag) = GROUP;
     let dir = group_dir(&config.data_dir, group, tag);
@@ -513,7 +533,7 @@ fn group_spec(config: &Config, storage: &Arc<dyn Storage>) -> Result<GroupSpec, 
     if !exists && !config.may_create {
         return Err(StartError::Lost(dir));
     }
-    let replica = ReplicaId::new(u64::from(config.id.get()));
+    let replica = founder(config.id);
     let log = LogConfig {
         segment_bytes: SEGMENT_BYTES,
         segment_age: SEGMENT_AGE,

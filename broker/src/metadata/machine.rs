@@ -17,7 +17,7 @@ use quorate_storage::EntryKind;
 use tokio::sync::watch;
 
 use crate::metadata::checkpoint;
-use crate::metadata::command::Command;
+use crate::metadata::command::Stamped;
 use crate::metadata::error::MetadataError;
 use crate::metadata::state::Effect;
 use crate::metadata::state::State;
@@ -42,9 +42,10 @@ enum Content {
 }
 
 impl Proposal {
-    pub(super) fn command(command: &Command) -> Self {
+    /// A stamped command in bytes.
+    pub(super) fn command(stamped: Bytes) -> Self {
         Self {
-            entry: Content::Command(command.encode().into()),
+            entry: Content::Command(stamped),
         }
     }
 
@@ -109,13 +110,13 @@ impl MetadataMachine {
     }
 
     fn apply_command(&self, index: LogIndex, bytes: &[u8]) -> Reply {
-        let command = Command::decode(bytes);
+        let stamped = Stamped::decode(bytes);
         assert!(
-            command.is_ok(),
+            stamped.is_ok(),
             "the committed metadata command at index {index} is of a kind this build does not know"
         );
-        let outcome = match command {
-            Ok(command) => self.view.state.write().apply(command),
+        let outcome = match stamped {
+            Ok(stamped) => self.view.state.write().apply_once(stamped),
             Err(error) => Err(MetadataError::new(ErrorCode::INTERNAL, error.to_string())),
         };
         self.view.publish();

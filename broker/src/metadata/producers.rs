@@ -46,6 +46,18 @@ impl Block {
         self.next += 1;
         Some(id)
     }
+
+    pub(super) fn encode(&self, writer: &mut Writer) {
+        writer.u64(self.next);
+        writer.u64(self.end);
+    }
+
+    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, CodecError> {
+        Ok(Self {
+            next: reader.u64()?,
+            end: reader.u64()?,
+        })
+    }
 }
 
 /// A producer that keeps its id through restarts.

@@ -20,8 +20,11 @@ use quorate_protocol::TopicName;
 use quorate_protocol::TopicSettings;
 
 use crate::auth::PrincipalKey;
+use crate::config::PeerSeed;
 use crate::metadata::assign::assign;
 use crate::metadata::command::Command;
+use crate::metadata::command::Stamped;
+use crate::metadata::encoding::clipped;
 use crate::metadata::error::MetadataError;
 use crate::metadata::producers::Block;
 use crate::metadata::producers::Exhausted;
@@ -29,6 +32,7 @@ use crate::metadata::producers::Named;
 use crate::metadata::producers::ProducerIds;
 use crate::metadata::topology::Assignment;
 use crate::metadata::topology::Broker;
+use crate::metadata::topology::Registration;
 use crate::metadata::topology::Replica;
 use crate::metadata::topology::Topic;
 use crate::metadata::topology::Topology;
@@ -41,9 +45,11 @@ pub(super) const PARTITIONS_TOTAL_MAX: usize = 200_000;
 pub(super) const DELETED_MAX: usize = 200_000;
 /// Brokers in the cluster.
 pub(super) const BROKERS_MAX: usize = 64;
+/// Brokers whose last command is remembered.
+pub(super) const PROPOSERS_MAX: usize = 1_024;
 /// Copies of a partition.
 pub(super) const REPLICAS_MAX: u32 = 16;
-/// Replicas of group 0 have the numbers of their brokers; all others come after those.
+/// Replicas of group 0 have the numbers of their brokers at first; all others come after those.
 const FIRST_REPLICA: u64 = 1 << 16;
 /// Copies of a partition unless the topic says otherwise.
 const REPLICAS_DEFAULT: usize = 3;
@@ -70,33 +76,80 @@ pub(super) enum Effect {
     Claimed(Named),
 }
 
+/// The newest command of a broker and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LastCommand {
+    pub(super) incarnation: u64,
+    pub(super) sequence: u64,
+    pub(super) outcome: Result<Effect, MetadataError>,
+}
+
 /// All of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct State {
     pub(super) topology: Arc<Topology>,
+    /// The voters group 0 was born with.
+    pub(super) birth: Vec<ReplicaId>,
     pub(super) next_group: u32,
     pub(super) next_replica: u64,
     pub(super) deleted: BTreeMap<GroupId, Deleted>,
     pub(super) producers: ProducerIds,
+    pub(super) proposers: BTreeMap<BrokerId, LastCommand>,
 }
 
 impl Default for State {
     fn default() -> Self {
         Self {
             topology: Arc::default(),
+            birth: Vec::new(),
             next_group: 1,
             next_replica: FIRST_REPLICA,
             deleted: BTreeMap::new(),
             producers: ProducerIds::default(),
+            proposers: BTreeMap::new(),
         }
     }
 }
 
 impl State {
+    /// Applies a command once, however often it was sent. One that is older than the newest of its
+    /// broker was given up by it, and is refused.
+    pub(super) fn apply_once(&mut self, stamped: Stamped) -> Result<Effect, MetadataError> {
+        let Stamped { origin, command } = stamped;
+        let sent = (origin.incarnation, origin.sequence);
+        if let Some(last) = self.proposers.get(&origin.broker) {
+            let newest = (last.incarnation, last.sequence);
+            if sent == newest {
+                return last.outcome.clone();
+            }
+            if sent < newest {
+                let detail = format!("broker {} has sent newer commands since", origin.broker);
+                return Err(MetadataError::new(ErrorCode::INCARNATION_FENCED, detail));
+            }
+        }
+        let outcome = self.apply(command).map_err(|mut error| {
+            error.detail.truncate(clipped(&error.detail).len());
+            error
+        });
+        let last = LastCommand {
+            incarnation: origin.incarnation,
+            sequence: origin.sequence,
+            outcome: outcome.clone(),
+        };
+        if self.proposers.len() >= PROPOSERS_MAX {
+            let members = &self.topology.brokers;
+            self.proposers
+                .retain(|broker, _| members.contains_key(broker));
+        }
+        self.proposers.insert(origin.broker, last);
+        outcome
+    }
+
     /// Applies one command. A refused command changes nothing.
     pub(super) fn apply(&mut self, command: Command) -> Result<Effect, MetadataError> {
         match command {
-            Command::Register { id, broker } => self.register(id, broker),
+            Command::Found { voters, seeds } => Ok(self.found(voters, seeds)),
+            Command::Register { id, registration } => self.register(id, registration),
             Command::Create {
                 id,
                 name,
@@ -132,6 +185,15 @@ impl State {
                 .claim(principal, &name, candidate)
                 .map(Effect::Claimed)
                 .map_err(exhausted),
+            Command::Resume {
+                principal,
+                name,
+                producer,
+                epoch,
+            } => {
+                self.resume(principal, name.as_deref(), producer, epoch)?;
+                Ok(Effect::Claimed(Named { producer, epoch }))
+            }
         }
     }
 
@@ -174,21 +236,71 @@ impl State {
         Ok(wanted)
     }
 
-    fn register(&mut self, id: BrokerId, broker: Broker) -> Result<Effect, MetadataError> {
-        let known = self.topology.brokers.get(&id);
-        if known == Some(&broker) {
-            return Ok(Effect::Done {
-                epoch: self.topology.epoch,
-            });
+    fn found(&mut self, voters: Vec<ReplicaId>, seeds: Vec<PeerSeed>) -> Effect {
+        if !self.birth.is_empty() {
+            return self.unchanged();
         }
-        if known.is_none() && self.topology.brokers.len() >= BROKERS_MAX {
-            let detail = format!("the cluster has {BROKERS_MAX} brokers");
-            return Err(MetadataError::new(ErrorCode::QUOTA_EXCEEDED, detail));
+        self.birth = voters;
+        let epoch = self.change(|topology| {
+            for PeerSeed { id, name, address } in seeds {
+                let broker = Broker {
+                    name,
+                    client_address: String::new(),
+                    peer_address: address,
+                    replica: founder(id),
+                    storage: None,
+                    draining: false,
+                };
+                topology.brokers.insert(id, broker);
+            }
+        });
+        Effect::Done { epoch }
+    }
+
+    fn register(
+        &mut self,
+        id: BrokerId,
+        registration: Registration,
+    ) -> Result<Effect, MetadataError> {
+        let Some(known) = self.topology.brokers.get(&id) else {
+            return Err(not_member(id));
+        };
+        if known
+            .storage
+            .is_some_and(|known| known != registration.storage)
+        {
+            let detail = format!(
+                "broker {id} has another data folder than the one on record: bring back the old one, \
+                 or run `quorate cluster replace {id}` and start it with --replace"
+            );
+            return Err(MetadataError::new(ErrorCode::NOT_MEMBER, detail));
+        }
+        let Registration {
+            name,
+            client_address,
+            peer_address,
+            storage,
+        } = registration;
+        let broker = Broker {
+            name,
+            client_address,
+            peer_address,
+            storage: Some(storage),
+            ..known.clone()
+        };
+        if *known == broker {
+            return Ok(self.unchanged());
         }
         let epoch = self.change(|topology| {
             topology.brokers.insert(id, broker);
         });
         Ok(Effect::Done { epoch })
+    }
+
+    fn unchanged(&self) -> Effect {
+        Effect::Done {
+            epoch: self.topology.epoch,
+        }
     }
 
     fn create(&mut self, plan: Plan) -> Result<Effect, MetadataError> {
@@ -241,10 +353,13 @@ impl State {
                 made: false,
             }
         });
+        let replicas: Vec<_> = replicas.collect();
         Assignment {
             group,
             tag: tag_of(topic),
-            replicas: replicas.collect(),
+            birth: replicas.iter().map(|held| held.replica).collect(),
+            replicas,
+            moving: None,
         }
     }
 
@@ -315,9 +430,7 @@ impl State {
                 }
             }
         }
-        Effect::Done {
-            epoch: self.topology.epoch,
-        }
+        self.unchanged()
     }
 
     fn change(&mut self, edit: impl FnOnce(&mut Topology)) -> u64 {
@@ -367,6 +480,17 @@ struct Plan {
 /// The incarnation of a topic's groups. Topic ids are random, so half of one tells them apart.
 fn tag_of(topic: TopicId) -> GroupTag {
     GroupTag::new(u64::try_from(topic.get() & u128::from(u64::MAX)).unwrap_or(0))
+}
+
+/// The replica of group 0 of a broker that is a member from the start; the numbers of all other
+/// replicas come after those of brokers.
+pub(super) fn founder(broker: BrokerId) -> ReplicaId {
+    ReplicaId::new(u64::from(broker.get()))
+}
+
+pub(super) fn not_member(broker: BrokerId) -> MetadataError {
+    let detail = format!("broker {broker} is no member: run `quorate cluster add {broker}` first");
+    MetadataError::new(ErrorCode::NOT_MEMBER, detail)
 }
 
 fn exhausted(reason: Exhausted) -> MetadataError {

@@ -12,6 +12,7 @@ use quorate_protocol::GroupId;
 use quorate_protocol::GroupTag;
 use quorate_protocol::PartitionId;
 use quorate_protocol::ReplicaId;
+use quorate_protocol::StorageId;
 use quorate_protocol::TopicId;
 use quorate_protocol::TopicName;
 use quorate_protocol::TopicSettings;
@@ -37,6 +38,25 @@ pub struct Broker {
     pub client_address: String,
     /// Where other brokers reach it.
     pub peer_address: String,
+    /// Its replica of group 0.
+    pub replica: ReplicaId,
+    /// Its data folder, recorded when it first registers and fixed from then on.
+    pub storage: Option<StorageId>,
+    /// Told to give away what it leads.
+    pub draining: bool,
+}
+
+/// What a broker says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registration {
+    /// Its name, for people.
+    pub name: String,
+    /// Where clients reach it.
+    pub client_address: String,
+    /// Where other brokers reach it.
+    pub peer_address: String,
+    /// Its data folder.
+    pub storage: StorageId,
 }
 
 /// One topic.
@@ -64,8 +84,19 @@ pub struct Assignment {
     pub group: GroupId,
     /// The group's incarnation.
     pub tag: GroupTag,
+    /// The voters it was born with: in no entry of its log.
+    pub birth: Vec<ReplicaId>,
     /// Its replicas, the preferred leader first.
     pub replicas: Vec<Replica>,
+    /// Where it is being moved, until it is there.
+    pub moving: Option<Moving>,
+}
+
+/// A partition on its way to other brokers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moving {
+    /// Its replicas afterwards, the preferred leader first.
+    pub to: Vec<Replica>,
 }
 
 /// One copy of a partition.

@@ -20,6 +20,7 @@ use quorate_protocol::ProducerEpoch;
 use quorate_protocol::ProducerId;
 use quorate_protocol::RecordDraft;
 use quorate_protocol::Sequence;
+use quorate_protocol::StorageId;
 use quorate_protocol::Text;
 use quorate_protocol::TopicCreated;
 use quorate_protocol::TopicId;
@@ -30,12 +31,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::clock::HybridClock;
-use crate::metadata::Broker;
 use crate::metadata::Config;
 use crate::metadata::Environment;
 use crate::metadata::Limits;
 use crate::metadata::Metadata;
 use crate::metadata::MetadataMachine;
+use crate::metadata::Registration;
 use crate::metadata::StartError;
 use crate::partition;
 use crate::partition::AppendError;
@@ -78,6 +79,7 @@ pub(super) struct World {
     pub(super) root: PathBuf,
     pub(super) clock: Arc<ManualClock>,
     entropy: Arc<AtomicU64>,
+    starts: Arc<AtomicU64>,
 }
 
 /// One life of a broker.
@@ -107,6 +109,7 @@ impl World {
             root: root.into(),
             clock,
             entropy: Arc::default(),
+            starts: Arc::default(),
         }
     }
 
@@ -162,11 +165,14 @@ impl World {
         Config {
             data_dir: self.root.clone(),
             id: BROKER,
-            broker: Broker {
+            registration: Registration {
                 name: "broker-1".into(),
                 client_address: "127.0.0.1:4747".into(),
                 peer_address: "127.0.0.1:4748".into(),
+                storage: StorageId::new(1),
             },
+            starts: self.starts.fetch_add(1, Ordering::Relaxed) + 1,
+            seeds: Vec::new(),
             limits: Limits {
                 partitions_per_topic_max: 16,
                 partitions_max: 40,
