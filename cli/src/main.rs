@@ -9,6 +9,7 @@ mod encoding;
 mod failure;
 mod invocation;
 mod lines;
+mod local;
 mod logging;
 mod output;
 mod record_line;

@@ -219,7 +219,7 @@ fn what_cannot_be_done_is_refused_before_anything_starts() {
     std::fs::create_dir(home.path("full")).unwrap();
     std::fs::write(home.path("full/thesis.txt"), "mine").unwrap();
     for arguments in [
-        &["--nodes", "3"][..],
+        &["--nodes", "2"][..],
         &["--data", "full"],
         &["--base-port", "65535"],
         &["--context", "a b"],

@@ -7,15 +7,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::commands::dev::broker::Broker;
-use crate::commands::dev::layout::BROKER;
-use crate::commands::dev::layout::CLUSTER;
-use crate::commands::dev::layout::Layout;
 use crate::failure::Failure;
+use crate::local;
+use crate::local::Broker;
+use crate::local::CLUSTER;
+use crate::local::Layout;
 use crate::output::Output;
-
-/// The id of the broker.
-const BROKER_ID: u16 = 1;
 
 /// Something that happened to the cluster.
 #[derive(Debug, Serialize)]
@@ -34,13 +31,13 @@ pub(super) enum Event<'a> {
     },
     BrokerExit {
         id: u16,
-        name: &'a str,
+        name: String,
         code: Option<i32>,
         signal: Option<i32>,
     },
     BrokerStart {
         id: u16,
-        name: &'a str,
+        name: String,
         pid: u32,
     },
     Stopping,
@@ -50,7 +47,7 @@ pub(super) enum Event<'a> {
 #[derive(Debug, Serialize)]
 pub(super) struct BrokerLine {
     id: u16,
-    name: &'static str,
+    name: String,
     pid: u32,
     client: String,
     peer: String,
@@ -59,23 +56,20 @@ pub(super) struct BrokerLine {
 }
 
 impl Event<'_> {
-    /// The broker ended by itself.
-    pub(super) fn exit(status: ExitStatus) -> Self {
+    /// A broker ended by itself.
+    pub(super) fn exit(id: u16, status: ExitStatus) -> Self {
         Self::BrokerExit {
-            id: BROKER_ID,
-            name: BROKER,
+            id,
+            name: local::name(id),
             code: status.code(),
             signal: status.signal(),
         }
     }
 
-    /// The broker serves again.
-    pub(super) fn start(broker: &Broker) -> Self {
-        Self::BrokerStart {
-            id: BROKER_ID,
-            name: BROKER,
-            pid: broker.pid().unwrap_or_default(),
-        }
+    /// A broker serves again.
+    pub(super) fn start(id: u16, pid: u32) -> Self {
+        let name = local::name(id);
+        Self::BrokerStart { id, name, pid }
     }
 
     fn for_people(&self) -> String {
@@ -130,24 +124,24 @@ impl<'a> Events<'a> {
         &self,
         context: &str,
         layout: &Layout,
-        broker: &Broker,
+        brokers: &[Broker],
         took: Duration,
     ) -> Result<(), Failure> {
         let ready_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         if self.output.is_json() {
-            return self.emit(&ready(context, layout, broker, ready_ms));
+            return self.emit(&ready(context, layout, brokers, ready_ms));
         }
         let kept = if layout.is_temporary() {
             "removed at the end"
         } else {
             "kept"
         };
-        let pid = broker.pid().unwrap_or_default();
         self.tell(&format!("cluster `{CLUSTER}` is ready after {ready_ms} ms"))?;
-        self.tell(&format!(
-            "  {BROKER}  {}  process {pid}",
-            broker.client_address()
-        ))?;
+        for broker in brokers {
+            let (name, address) = (broker.name(), broker.client_address());
+            let pid = broker.pid().unwrap_or_default();
+            self.tell(&format!("  {name}  {address}  process {pid}"))?;
+        }
         self.tell(&format!("  context   {context}, selected"))?;
         self.tell(&format!("  data      {}, {kept}", layout.root().display()))?;
         self.tell("try: quorate pub hello world")?;
@@ -164,21 +158,22 @@ impl<'a> Events<'a> {
     }
 }
 
-fn ready<'a>(context: &'a str, layout: &Layout, broker: &Broker, ready_ms: u64) -> Event<'a> {
+fn ready<'a>(context: &'a str, layout: &Layout, brokers: &[Broker], ready_ms: u64) -> Event<'a> {
     let show = |path: &Path| path.display().to_string();
+    let line = |broker: &Broker| BrokerLine {
+        id: broker.id(),
+        name: broker.name(),
+        pid: broker.pid().unwrap_or_default(),
+        client: broker.client_address(),
+        peer: broker.peer_address(),
+        gateway: None,
+        data_dir: show(broker.data_dir()),
+    };
     let admin = layout.admin();
     Event::Ready {
         context,
         cluster: CLUSTER,
-        brokers: vec![BrokerLine {
-            id: BROKER_ID,
-            name: BROKER,
-            pid: broker.pid().unwrap_or_default(),
-            client: broker.client_address(),
-            peer: broker.peer_address(),
-            gateway: None,
-            data_dir: show(broker.data_dir()),
-        }],
+        brokers: brokers.iter().map(line).collect(),
         ca_file: show(&admin.join("ca.pem")),
         cert_file: show(&admin.join("cert.pem")),
         key_file: show(&admin.join("key.pem")),

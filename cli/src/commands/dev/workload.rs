@@ -8,9 +8,9 @@ use rustix::process::Signal;
 use tokio::process::Child;
 use tokio::process::Command;
 
-use crate::commands::dev::broker;
 use crate::failure::Exit;
 use crate::failure::Failure;
+use crate::local;
 
 /// A running command, or none.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl Workload {
             return Ok(Exit::Done);
         };
         if let Some(pid) = process.id() {
-            broker::signal(pid, Signal::TERM);
+            local::signal(pid, Signal::TERM);
         }
         wait(process).await
     }

@@ -1,4 +1,4 @@
-//! One broker of a development cluster: a child process that is told when to stop.
+//! One broker of a local cluster: a child process that is told when to stop.
 
 use std::env;
 use std::ffi::OsString;
@@ -17,9 +17,10 @@ use tokio::process::Child;
 use tokio::process::ChildStdout;
 use tokio::process::Command;
 
-use crate::commands::dev::layout::Layout;
 use crate::failure::Exit;
 use crate::failure::Failure;
+use crate::local::layout;
+use crate::local::layout::Layout;
 
 /// A broker that is not ready by then has a problem.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -30,11 +31,12 @@ const LOG_TAIL_LINES: usize = 12;
 
 /// The broker, running or not.
 #[derive(Debug)]
-pub(super) struct Broker {
+pub(crate) struct Broker {
+    id: u16,
     arguments: Vec<OsString>,
     log: PathBuf,
     data_dir: PathBuf,
-    ports: [u16; 2],
+    addresses: [String; 2],
     running: Option<Running>,
 }
 
@@ -43,7 +45,7 @@ struct Running {
     process: Child,
     pid: u32,
     /// Kept open so that the broker can write to it.
-    _stdout: BufReader<ChildStdout>,
+    stdout: BufReader<ChildStdout>,
 }
 
 /// An error as `serve --json` prints it.
@@ -64,74 +66,102 @@ struct Ready {
 }
 
 impl Broker {
-    pub(super) fn new(layout: &Layout, ports: [u16; 2], overrides: &[(String, String)]) -> Self {
+    pub(super) fn new(layout: &Layout, id: u16, overrides: &[(String, String)]) -> Self {
         let mut arguments: Vec<OsString> = vec!["serve".into(), "--json".into()];
-        arguments.extend(["--config".into(), layout.config().into()]);
+        arguments.extend(["--config".into(), layout.config(id).into()]);
         for (key, value) in overrides {
             arguments.extend(["--set".into(), format!("{key}={value}").into()]);
         }
-        if layout.is_new() {
+        if layout.is_new(id) {
             arguments.push("--init".into());
         }
+        let plan = layout.plan();
         Self {
+            id,
             arguments,
-            log: layout.log(),
-            data_dir: layout.data_dir(),
-            ports,
+            log: layout.log(id),
+            data_dir: layout.data_dir(id),
+            addresses: [plan.client_address(id), plan.peer_address(id)],
             running: None,
         }
     }
 
-    /// Where clients reach it.
-    pub(super) fn client_address(&self) -> String {
-        let [client, _] = self.ports;
-        format!("127.0.0.1:{client}")
+    /// Its number.
+    pub(crate) const fn id(&self) -> u16 {
+        self.id
     }
 
-    /// Where other brokers would reach it.
-    pub(super) fn peer_address(&self) -> String {
-        let [_, peer] = self.ports;
-        format!("127.0.0.1:{peer}")
+    /// Its name.
+    pub(crate) fn name(&self) -> String {
+        layout::name(self.id)
+    }
+
+    /// Where clients reach it.
+    pub(crate) fn client_address(&self) -> String {
+        let [client, _] = &self.addresses;
+        client.clone()
+    }
+
+    /// Where other brokers reach it.
+    pub(crate) fn peer_address(&self) -> String {
+        let [_, peer] = &self.addresses;
+        peer.clone()
     }
 
     /// Its data.
-    pub(super) const fn data_dir(&self) -> &PathBuf {
+    pub(crate) const fn data_dir(&self) -> &PathBuf {
         &self.data_dir
     }
 
     /// Its process, while it runs.
-    pub(super) fn pid(&self) -> Option<u32> {
+    pub(crate) fn pid(&self) -> Option<u32> {
         self.running.as_ref().map(|running| running.pid)
     }
 
     /// Starts it and waits until it serves.
-    pub(super) async fn start(&mut self) -> Result<(), Failure> {
+    pub(crate) async fn start(&mut self) -> Result<(), Failure> {
+        self.launch()?;
+        self.ready().await
+    }
+
+    /// Starts its process.
+    pub(crate) fn launch(&mut self) -> Result<(), Failure> {
         let mut process = self.spawn()?;
         let pid = process.id().unwrap_or_default();
         let stdout = process
             .stdout
             .take()
             .ok_or_else(|| Failure::silent(Exit::Failed))?;
-        let mut stdout = BufReader::new(stdout);
-        let ready = tokio::time::timeout(READY_WITHIN, wait_until_ready(&mut stdout)).await;
-        match ready {
+        self.running = Some(Running {
+            process,
+            pid,
+            stdout: BufReader::new(stdout),
+        });
+        Ok(())
+    }
+
+    /// Waits until the process that was started serves; one that does not is ended.
+    pub(crate) async fn ready(&mut self) -> Result<(), Failure> {
+        let Some(running) = &mut self.running else {
+            return Err(Failure::silent(Exit::Failed));
+        };
+        let ready = tokio::time::timeout(READY_WITHIN, wait_until_ready(&mut running.stdout));
+        let problem = match ready.await {
             Ok(true) => {
                 // From here on its data directory is not empty any more.
                 self.arguments.retain(|argument| argument != "--init");
-                self.running = Some(Running {
-                    process,
-                    pid,
-                    _stdout: stdout,
-                });
-                Ok(())
+                return Ok(());
             }
-            Ok(false) => Err(self.failed("the broker did not start")),
-            Err(_) => Err(self.failed("the broker was not ready within 60 s")),
-        }
+            Ok(false) => "did not start",
+            Err(_) => "was not ready within 60 s",
+        };
+        // Dropping the process kills it.
+        self.running = None;
+        Err(self.failed(&format!("{} {problem}", self.name())))
     }
 
     /// Waits until it ends by itself; never, if it does not run. Cancel-safe.
-    pub(super) async fn ended(&mut self) -> Result<ExitStatus, Failure> {
+    pub(crate) async fn ended(&mut self) -> Result<ExitStatus, Failure> {
         let Some(running) = &mut self.running else {
             return std::future::pending().await;
         };
@@ -140,7 +170,7 @@ impl Broker {
     }
 
     /// Lets it finish what it promised, or kills it when that takes too long.
-    pub(super) async fn stop(&mut self) -> Result<(), Failure> {
+    pub(crate) async fn stop(&mut self) -> Result<(), Failure> {
         let Some(mut running) = self.running.take() else {
             return Ok(());
         };
@@ -224,7 +254,7 @@ async fn wait_until_ready(stdout: &mut BufReader<ChildStdout>) -> bool {
 }
 
 /// Sends a signal to a child that was not waited for yet, so its id is still its own.
-pub(super) fn signal(pid: u32, signal: Signal) {
+pub(crate) fn signal(pid: u32, signal: Signal) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     if let Some(pid) = pid {
         // It may have ended in between, which is what the signal is for.

@@ -1,4 +1,4 @@
-//! The files of a development cluster: certificates, configuration, data.
+//! The files of a local cluster: certificates, configuration, data.
 
 use std::env;
 use std::fs;
@@ -21,11 +21,12 @@ use toml::Value;
 
 use crate::clock;
 use crate::failure::Failure;
+use crate::local::plan;
+use crate::local::plan::Plan;
+use crate::local::plan::Wish;
 
 /// The name of every development cluster.
-pub(super) const CLUSTER: &str = "dev";
-/// The name of its broker.
-pub(super) const BROKER: &str = "broker-1";
+pub(crate) const CLUSTER: &str = "dev";
 const HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 /// Names to try; others are left by processes that were killed.
 const TEMPORARY_NAMES_MAX: u32 = 1000;
@@ -39,8 +40,9 @@ const AUTHORITY: &str = "certs/peer-ca.pem";
 
 /// The directory of one development cluster.
 #[derive(Debug)]
-pub(super) struct Layout {
+pub(crate) struct Layout {
     root: PathBuf,
+    plan: Plan,
     temporary: bool,
     _lock: File,
 }
@@ -48,95 +50,112 @@ pub(super) struct Layout {
 impl Layout {
     /// Makes a new cluster's files, in a directory to be thrown away unless `data` names one, or
     /// takes up the cluster that is there.
-    pub(super) fn prepare(data: Option<PathBuf>) -> Result<Self, Failure> {
+    pub(crate) fn prepare(data: Option<PathBuf>, wish: Wish) -> Result<Self, Failure> {
         let temporary = data.is_none();
         let root = match data {
             Some(data) => make_directory(&data).map(|()| data)?,
             None => make_temporary_directory()?,
         };
-        let root = fs::canonicalize(&root).map_err(|error| Failure::file("open", &root, &error))?;
+        let prepared = Self::prepare_in(&root, temporary, wish);
+        if prepared.is_err() && temporary {
+            remove(&root)?;
+        }
+        prepared
+    }
+
+    fn prepare_in(root: &Path, temporary: bool, wish: Wish) -> Result<Self, Failure> {
+        let root = fs::canonicalize(root).map_err(|error| Failure::file("open", root, &error))?;
         let made = root.join(AUTHORITY).exists();
         if !made {
             refuse_foreign(&root)?;
         }
         let lock = lock(&root)?;
+        let plan = match made {
+            true => Plan::resume(&root, wish)?,
+            false => Plan::new(wish)?,
+        };
+        plan.remember(&root)?;
         let layout = Self {
             root,
+            plan,
             temporary,
             _lock: lock,
         };
-        let prepared = if made {
-            layout.renew()
-        } else {
-            layout.make_certificates()
-        };
-        match prepared {
-            Ok(()) => Ok(layout),
-            Err(failure) => layout.remove_if_temporary().and(Err(failure)),
+        match made {
+            true => layout.renew()?,
+            false => layout.make_certificates()?,
         }
+        for id in layout.plan.ids() {
+            layout.write_config(id)?;
+        }
+        Ok(layout)
+    }
+
+    /// How many brokers there are, and where.
+    pub(crate) const fn plan(&self) -> &Plan {
+        &self.plan
     }
 
     /// Whether the directory goes when the cluster stops.
-    pub(super) const fn is_temporary(&self) -> bool {
+    pub(crate) const fn is_temporary(&self) -> bool {
         self.temporary
     }
 
     /// The directory.
-    pub(super) fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
     /// The certificate files of the administrator.
-    pub(super) fn admin(&self) -> PathBuf {
+    pub(crate) fn admin(&self) -> PathBuf {
         self.authorities().join("admins/admin")
     }
 
-    /// The broker's data.
-    pub(super) fn data_dir(&self) -> PathBuf {
-        self.root.join(BROKER).join("data")
+    /// A broker's data.
+    pub(crate) fn data_dir(&self, id: u16) -> PathBuf {
+        self.root.join(name(id)).join("data")
     }
 
-    /// The broker's configuration.
-    pub(super) fn config(&self) -> PathBuf {
-        self.root.join(BROKER).join("quorate.toml")
+    /// A broker's configuration.
+    pub(super) fn config(&self, id: u16) -> PathBuf {
+        self.root.join(name(id)).join("quorate.toml")
     }
 
-    /// What the broker logs.
-    pub(super) fn log(&self) -> PathBuf {
-        self.root.join(BROKER).join("broker.log")
+    /// What a broker logs.
+    pub(super) fn log(&self, id: u16) -> PathBuf {
+        self.root.join(name(id)).join("broker.log")
     }
 
-    /// Whether the broker has never run here.
-    pub(super) fn is_new(&self) -> bool {
-        let entries = fs::read_dir(self.data_dir());
+    /// Whether a broker has never run here.
+    pub(super) fn is_new(&self, id: u16) -> bool {
+        let entries = fs::read_dir(self.data_dir(id));
         entries.map_or(true, |mut entries| entries.next().is_none())
     }
 
-    /// Writes the broker's configuration for these client and peer ports.
-    pub(super) fn write_config(&self, ports: [u16; 2]) -> Result<(), Failure> {
-        let [client, peer] = ports.map(|port| Value::String(format!("127.0.0.1:{port}")));
-        let leaf = self.authorities().join("brokers").join(BROKER);
+    fn write_config(&self, id: u16) -> Result<(), Failure> {
+        let address = |address: String| Value::String(address);
+        let leaf = self.authorities().join("brokers").join(name(id));
         let file = |name: &str| text(&leaf.join(name));
+        let node = table([
+            ("id", Value::Integer(id.into())),
+            ("name", Value::String(name(id))),
+            ("cluster", Value::String(CLUSTER.to_owned())),
+            ("data_dir", text(&self.data_dir(id))),
+        ]);
+        let listeners = table([
+            ("client", address(self.plan.client_address(id))),
+            ("peer", address(self.plan.peer_address(id))),
+        ]);
+        let tls = table([
+            ("peer_ca_file", file("ca.pem")),
+            ("client_ca_file", file("client-ca.pem")),
+            ("cert_file", file("cert.pem")),
+            ("key_file", file("key.pem")),
+        ]);
         let config = entries([
-            (
-                "node",
-                table([
-                    ("id", Value::Integer(1)),
-                    ("name", Value::String(BROKER.to_owned())),
-                    ("cluster", Value::String(CLUSTER.to_owned())),
-                    ("data_dir", text(&self.data_dir())),
-                ]),
-            ),
-            ("listeners", table([("client", client), ("peer", peer)])),
-            (
-                "tls",
-                table([
-                    ("peer_ca_file", file("ca.pem")),
-                    ("client_ca_file", file("client-ca.pem")),
-                    ("cert_file", file("cert.pem")),
-                    ("key_file", file("key.pem")),
-                ]),
-            ),
+            ("node", node),
+            ("listeners", listeners),
+            ("tls", tls),
             (
                 "limits",
                 table([("auto_create_partitions", Value::Integer(1))]),
@@ -145,18 +164,30 @@ impl Layout {
                 "logging",
                 table([("format", Value::String("text".to_owned()))]),
             ),
+            ("peers", self.peers()),
         ]);
-        let path = self.config();
-        make_directory(&self.data_dir())?;
+        let path = self.config(id);
+        make_directory(&self.data_dir(id))?;
         fs::write(&path, config.to_string()).map_err(|error| Failure::file("write", &path, &error))
     }
 
+    fn peers(&self) -> Value {
+        let peer = |id: u16| {
+            table([
+                ("id", Value::Integer(id.into())),
+                ("name", Value::String(name(id))),
+                ("addr", Value::String(self.plan.peer_address(id))),
+            ])
+        };
+        Value::Array(self.plan.ids().map(peer).collect())
+    }
+
     /// Removes everything if it was made to be thrown away.
-    pub(super) fn remove_if_temporary(&self) -> Result<(), Failure> {
+    pub(crate) fn remove_if_temporary(&self) -> Result<(), Failure> {
         if !self.temporary {
             return Ok(());
         }
-        fs::remove_dir_all(&self.root).map_err(|error| Failure::file("remove", &self.root, &error))
+        remove(&self.root)
     }
 
     fn authorities(&self) -> PathBuf {
@@ -167,10 +198,7 @@ impl Layout {
         let made = quorate_certs::init(&InitRequest {
             cluster: CLUSTER.to_owned(),
             out: self.authorities(),
-            brokers: vec![BrokerRequest {
-                name: BROKER.to_owned(),
-                hosts: hosts(),
-            }],
+            brokers: self.plan.ids().map(request).collect(),
             development: true,
             now: clock::wall(),
         });
@@ -184,11 +212,13 @@ impl Layout {
         let authority =
             Authority::load(&self.authorities()).map_err(|error| failed(error.to_string()))?;
         let now = clock::wall();
-        for (role, name, folder) in [
-            (Role::Broker, BROKER, "brokers"),
-            (Role::Admin, "admin", "admins"),
-        ] {
-            let dir = self.authorities().join(folder).join(name);
+        let brokers = self
+            .plan
+            .ids()
+            .map(|id| (Role::Broker, name(id), "brokers"));
+        let admin = (Role::Admin, "admin".to_owned(), "admins");
+        for (role, name, folder) in brokers.chain([admin]) {
+            let dir = self.authorities().join(folder).join(&name);
             if is_fresh(&dir, now) {
                 continue;
             }
@@ -198,14 +228,13 @@ impl Layout {
                 }
                 _ => {}
             }
-            let sans = if role == Role::Broker {
-                hosts()
-            } else {
-                Vec::new()
+            let sans = match role {
+                Role::Broker => hosts(),
+                _ => Vec::new(),
             };
             let request = IssueRequest {
                 role,
-                name: name.to_owned(),
+                name,
                 sans,
                 ttl: None,
                 csr: None,
@@ -220,6 +249,22 @@ impl Layout {
     }
 }
 
+/// A broker's name.
+pub(crate) fn name(id: u16) -> String {
+    format!("broker-{id}")
+}
+
+fn request(id: u16) -> BrokerRequest {
+    BrokerRequest {
+        name: name(id),
+        hosts: hosts(),
+    }
+}
+
+fn remove(root: &Path) -> Result<(), Failure> {
+    fs::remove_dir_all(root).map_err(|error| Failure::file("remove", root, &error))
+}
+
 fn is_fresh(leaf: &Path, now: SystemTime) -> bool {
     let (certificate, key) = (leaf.join("cert.pem"), leaf.join("key.pem"));
     let report = quorate_certs::inspect(&certificate);
@@ -231,12 +276,12 @@ fn hosts() -> Vec<String> {
     HOSTS.map(str::to_owned).to_vec()
 }
 
-/// A directory nobody else has, whoever else can write beside it.
 /// A directory with other content is not ours to fill.
 fn refuse_foreign(root: &Path) -> Result<(), Failure> {
     let failed = |error| Failure::file("open", root, &error);
     for entry in fs::read_dir(root).map_err(failed)? {
-        if entry.map_err(failed)?.file_name() != LOCK {
+        let name = entry.map_err(failed)?.file_name();
+        if name != LOCK && name != plan::FILE {
             let message = format!(
                 "{} is not empty and holds no development cluster",
                 root.display()
@@ -260,6 +305,7 @@ fn lock(root: &Path) -> Result<File, Failure> {
     }
 }
 
+/// A directory nobody else has, whoever else can write beside it.
 fn make_temporary_directory() -> Result<PathBuf, Failure> {
     let parent = env::temp_dir();
     let process = std::process::id();
@@ -300,15 +346,22 @@ fn text(path: &Path) -> Value {
 mod tests {
     use super::*;
 
+    const ANY: Wish = Wish {
+        nodes: Some(3),
+        base_port: Some(0),
+    };
+
     #[test]
     fn a_second_start_finds_the_same_certificates() {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
-        let first = Layout::prepare(Some(data.clone())).unwrap();
+        let first = Layout::prepare(Some(data.clone()), ANY).unwrap();
         let before = fs::read(first.admin().join("cert.pem")).unwrap();
+        let config = fs::read_to_string(first.config(2)).unwrap();
         drop(first);
-        let second = Layout::prepare(Some(data)).unwrap();
+        let second = Layout::prepare(Some(data), ANY).unwrap();
         assert_eq!(fs::read(second.admin().join("cert.pem")).unwrap(), before);
+        assert_eq!(fs::read_to_string(second.config(2)).unwrap(), config);
         second.remove_if_temporary().unwrap();
         assert!(second.root().exists());
     }
@@ -316,11 +369,11 @@ mod tests {
     #[test]
     fn a_damaged_certificate_is_issued_anew() {
         let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::prepare(Some(dir.path().join("data"))).unwrap();
+        let layout = Layout::prepare(Some(dir.path().join("data")), ANY).unwrap();
         let certificate = layout.admin().join("cert.pem");
         fs::write(&certificate, "").unwrap();
         drop(layout);
-        drop(Layout::prepare(Some(dir.path().join("data"))).unwrap());
+        drop(Layout::prepare(Some(dir.path().join("data")), ANY).unwrap());
         quorate_certs::inspect(&certificate).unwrap();
     }
 
@@ -328,7 +381,7 @@ mod tests {
     fn a_directory_with_other_content_is_refused_and_kept() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("thesis.txt"), "mine").unwrap();
-        let refused = Layout::prepare(Some(dir.path().to_owned())).unwrap_err();
+        let refused = Layout::prepare(Some(dir.path().to_owned()), ANY).unwrap_err();
         assert!(refused.message().contains("not empty"));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         assert!(dir.path().join("thesis.txt").exists());
@@ -338,17 +391,16 @@ mod tests {
     fn two_clusters_do_not_share_a_directory() {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
-        let first = Layout::prepare(Some(data.clone())).unwrap();
-        first.write_config([1, 2]).unwrap();
-        let refused = Layout::prepare(Some(data)).unwrap_err();
+        let first = Layout::prepare(Some(data.clone()), ANY).unwrap();
+        assert!(first.is_new(1));
+        let refused = Layout::prepare(Some(data), ANY).unwrap_err();
         assert!(refused.message().contains("another `quorate dev`"));
     }
 
     #[test]
     fn a_throw_away_cluster_leaves_nothing() {
-        let layout = Layout::prepare(None).unwrap();
-        layout.write_config([1, 2]).unwrap();
-        assert!(layout.is_new());
+        let layout = Layout::prepare(None, ANY).unwrap();
+        assert!(layout.is_new(3));
         layout.remove_if_temporary().unwrap();
         assert!(!layout.root().exists());
     }

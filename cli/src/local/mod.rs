@@ -1,0 +1,38 @@
+//! A cluster on this machine: its files, and its brokers as child processes.
+
+mod broker;
+mod layout;
+mod plan;
+
+pub(crate) use crate::local::broker::Broker;
+pub(crate) use crate::local::broker::signal;
+pub(crate) use crate::local::layout::CLUSTER;
+pub(crate) use crate::local::layout::Layout;
+pub(crate) use crate::local::layout::name;
+pub(crate) use crate::local::plan::Wish;
+
+use crate::failure::Failure;
+
+/// Every broker of a layout, not started.
+pub(crate) fn brokers(layout: &Layout, overrides: &[(String, String)]) -> Vec<Broker> {
+    let ids = layout.plan().ids();
+    ids.map(|id| Broker::new(layout, id, overrides)).collect()
+}
+
+/// Starts them together, since none of them is ready without a majority, and waits for all.
+pub(crate) async fn start(brokers: &mut [Broker]) -> Result<(), Failure> {
+    for broker in brokers.iter_mut() {
+        broker.launch()?;
+    }
+    for broker in brokers {
+        broker.ready().await?;
+    }
+    Ok(())
+}
+
+/// Where clients begin: `client.servers`.
+pub(crate) fn servers(layout: &Layout) -> String {
+    let plan = layout.plan();
+    let addresses: Vec<_> = plan.ids().map(|id| plan.client_address(id)).collect();
+    addresses.join(",")
+}
