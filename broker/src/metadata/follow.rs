@@ -166,7 +166,7 @@ impl Follower {
         self.open.insert(group);
         self.failed.remove(&group);
         if made {
-            self.registry.publish(partition);
+            self.registry.publish(&partition);
         } else {
             self.unreported.push(partition);
         }
@@ -187,7 +187,7 @@ impl Follower {
                 return;
             }
             for partition in self.unreported.drain(..count) {
-                self.registry.publish(partition);
+                self.registry.publish(&partition);
             }
         }
     }

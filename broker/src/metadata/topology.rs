@@ -218,6 +218,7 @@ impl Topic {
                     group: assignment.group,
                     tag: assignment.tag,
                     replica: own.replica,
+                    birth: assignment.birth.clone(),
                     members: Members::new(members.collect()),
                     settings: self.settings,
                     segment_bytes: self.segment_bytes,

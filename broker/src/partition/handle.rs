@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
+use parking_lot::RwLock;
 use quorate_protocol::BrokerId;
 use quorate_protocol::ByteSize;
 use quorate_protocol::DraftBatch;
@@ -26,6 +27,7 @@ use crate::partition::reads::ReadEnd;
 use crate::partition::reads::Reads;
 use crate::partition::retention;
 use crate::partition::retention::Step;
+use crate::partition::spec::Members;
 use crate::partition::spec::PartitionSpec;
 use crate::replication::Failure;
 use crate::replication::Group;
@@ -40,6 +42,7 @@ pub struct Partition {
 #[derive(Debug)]
 struct Shared {
     spec: PartitionSpec,
+    members: RwLock<Members>,
     group: Group<PartitionMachine>,
     progress: Arc<Progress>,
     reads: Reads,
@@ -76,9 +79,11 @@ impl Partition {
     ) -> Self {
         let reads = Reads::new(group.reader().clone(), storage, Arc::clone(&progress));
         let subscribers = AtomicU64::new(0);
+        let members = RwLock::new(spec.members.clone());
         Self {
             shared: Arc::new(Shared {
                 spec,
+                members,
                 group,
                 progress,
                 reads,
@@ -87,10 +92,21 @@ impl Partition {
         }
     }
 
-    /// What this broker was told about the partition.
+    /// What this broker was told about the partition when it opened it.
     #[must_use]
     pub fn spec(&self) -> &PartitionSpec {
         &self.shared.spec
+    }
+
+    /// The replicas now, the preferred leader first.
+    #[must_use]
+    pub fn members(&self) -> Members {
+        self.shared.members.read().clone()
+    }
+
+    /// Notes where the replicas are now.
+    pub(crate) fn set_members(&self, members: Members) {
+        *self.shared.members.write() = members;
     }
 
     /// Hands a batch to the partition; order is the order of calls. Returns once it has its place
@@ -108,7 +124,7 @@ impl Partition {
         draft: DraftBatch,
         expect_offset: Option<Offset>,
     ) -> Result<PendingAppend, AppendError> {
-        let members = &self.shared.spec.members;
+        let members = self.members();
         match self
             .shared
             .group
@@ -118,8 +134,8 @@ impl Partition {
             })
             .await
         {
-            Ok(ticket) => Ok(PendingAppend::new(ticket, members.clone())),
-            Err(failure) => Err(AppendError::of_failure(&failure, members)),
+            Ok(ticket) => Ok(PendingAppend::new(ticket, members)),
+            Err(failure) => Err(AppendError::of_failure(&failure, &members)),
         }
     }
 
@@ -145,7 +161,7 @@ impl Partition {
     #[must_use]
     pub fn leader(&self) -> Option<BrokerId> {
         let leader = self.leadership().borrow().leader;
-        leader.and_then(|replica| self.shared.spec.members.broker_of(replica))
+        leader.and_then(|replica| self.shared.members.read().broker_of(replica))
     }
 
     /// Committed batches from the one that holds `from`: at least one if there is one, else about

@@ -118,7 +118,14 @@ struct Shared {
     config: Config,
     replication: Replication<PartitionMachine>,
     storage: Arc<dyn Storage>,
-    open: RwLock<BTreeMap<(TopicId, PartitionId), Partition>>,
+    open: RwLock<BTreeMap<(TopicId, PartitionId), Slot>>,
+}
+
+/// An open partition, and whether sessions may find it.
+#[derive(Debug)]
+struct Slot {
+    partition: Partition,
+    published: bool,
 }
 
 impl Registry {
@@ -164,13 +171,42 @@ impl Registry {
     /// An open partition.
     #[must_use]
     pub fn get(&self, topic: TopicId, partition: PartitionId) -> Option<Partition> {
-        self.shared.open.read().get(&(topic, partition)).cloned()
+        let open = self.shared.open.read();
+        let slot = open.get(&(topic, partition))?;
+        slot.published.then(|| slot.partition.clone())
     }
 
-    /// All open partitions, in the order of topic and partition.
+    /// All published partitions, in the order of topic and partition.
     #[must_use]
     pub fn all(&self) -> Vec<Partition> {
-        self.shared.open.read().values().cloned().collect()
+        let open = self.shared.open.read();
+        let published = open.values().filter(|slot| slot.published);
+        published.map(|slot| slot.partition.clone()).collect()
+    }
+
+    /// The published partitions that this broker leads and whose leadership is ready.
+    #[must_use]
+    pub fn led(&self) -> Vec<Partition> {
+        let mut led = self.all();
+        led.retain(|partition| partition.leadership().borrow().ready);
+        led
+    }
+
+    /// Notes where the replicas of an open partition are now; what else the specification says
+    /// never changes. False: this replica of it is not open here.
+    pub fn update(&self, spec: &PartitionSpec) -> bool {
+        let open = self.shared.open.read();
+        let Some(slot) = open.get(&(spec.topic, spec.partition)) else {
+            return false;
+        };
+        let own = slot.partition.spec();
+        if (own.group, own.tag, own.replica) != (spec.group, spec.tag, spec.replica) {
+            return false;
+        }
+        if slot.partition.members() != spec.members {
+            slot.partition.set_members(spec.members.clone());
+        }
+        true
     }
 
     /// Opens a partition's replica, making it if it was never made. It cannot be found before it
@@ -201,7 +237,7 @@ impl Registry {
             group: spec.group,
             tag: spec.tag,
             replica: spec.replica,
-            voters: spec.members.replicas().collect(),
+            voters: spec.birth.clone(),
             dir,
             log: retention::log_config(&spec.settings, spec.segment_bytes),
         };
@@ -210,18 +246,23 @@ impl Registry {
             partition: label,
             source,
         })?;
-        Ok(Partition::new(
-            spec,
-            group,
-            progress,
-            Arc::clone(&self.shared.storage),
-        ))
+        let key = (spec.topic, spec.partition);
+        let storage = Arc::clone(&self.shared.storage);
+        let partition = Partition::new(spec, group, progress, storage);
+        let slot = Slot {
+            partition: partition.clone(),
+            published: false,
+        };
+        self.shared.open.write().insert(key, slot);
+        Ok(partition)
     }
 
     /// Lets sessions find a partition.
-    pub fn publish(&self, partition: Partition) {
+    pub fn publish(&self, partition: &Partition) {
         let key = (partition.spec().topic, partition.spec().partition);
-        self.shared.open.write().insert(key, partition);
+        if let Some(slot) = self.shared.open.write().get_mut(&key) {
+            slot.published = true;
+        }
     }
 
     /// Closes the replica of a deleted group and removes its folder, if there is one.
@@ -234,10 +275,10 @@ impl Registry {
             tag,
             replica,
         } = deleted;
-        self.shared
-            .open
-            .write()
-            .retain(|_, open| (open.spec().group, open.spec().tag) != (group, tag));
+        self.shared.open.write().retain(|_, slot| {
+            let spec = slot.partition.spec();
+            (spec.group, spec.tag) != (group, tag)
+        });
         let dir = group_dir(&self.shared.config.data_dir, group, tag);
         let deleted = self.shared.replication.delete(group, replica, dir).await;
         deleted.map_err(|source| DeleteError { group, source })

@@ -29,7 +29,9 @@ pub struct PartitionSpec {
     pub tag: GroupTag,
     /// Our replica of it.
     pub replica: ReplicaId,
-    /// All its replicas, the preferred leader first.
+    /// The voters the group was born with: a replica that is made anew starts from them.
+    pub birth: Vec<ReplicaId>,
+    /// All its replicas at this time, the preferred leader first.
     pub members: Members,
     /// How the topic behaves.
     pub settings: TopicSettings,
@@ -68,6 +70,11 @@ impl Members {
             .iter()
             .find(|(_, held)| *held == replica)
             .map(|(broker, _)| *broker)
+    }
+
+    /// Each replica with the broker that holds it, the preferred leader first.
+    pub fn holders(&self) -> impl Iterator<Item = (ReplicaId, BrokerId)> {
+        self.0.iter().map(|(broker, replica)| (*replica, *broker))
     }
 
     /// All replicas, the preferred leader first.
