@@ -32,6 +32,20 @@ wire_code! {
         LIST_TOPICS = 18,
         /// One topic in detail.
         DESCRIBE_TOPIC = 19,
+        /// How the cluster is.
+        CLUSTER_STATUS = 32,
+        /// A change of the cluster.
+        CLUSTER_CHANGE = 33,
+        /// Between brokers: a command for the metadata group.
+        PEER_FORWARD = 64,
+        /// Between brokers: how the asker is.
+        PEER_STATUS = 65,
+        /// Between brokers: the asker's place in the cluster.
+        PEER_JOIN = 66,
+        /// Between brokers: the time.
+        PEER_CLOCK = 67,
+        /// Between brokers: a leadership is to move.
+        PEER_TRANSFER = 68,
     }
 }
 

@@ -50,6 +50,24 @@ wire_code! {
         END = 0x37,
         /// The range was read.
         READ_END = 0x38,
+        /// First frame of a connection between brokers.
+        PEER_HELLO = 0x40,
+        /// The dialled broker accepts the connection.
+        PEER_HELLO_ACK = 0x41,
+        /// First frame of a stream of envelopes.
+        LANE_OPEN = 0x42,
+        /// Messages of replicas.
+        ENVELOPE = 0x43,
+        /// A replica asks for a snapshot.
+        SNAPSHOT_OPEN = 0x48,
+        /// The files of a snapshot.
+        SNAPSHOT_MANIFEST = 0x49,
+        /// What of them is there already.
+        SNAPSHOT_RESUME = 0x4A,
+        /// A piece of a file.
+        SNAPSHOT_CHUNK = 0x4B,
+        /// All files were sent.
+        SNAPSHOT_DONE = 0x4C,
     }
 }
 
@@ -66,6 +84,13 @@ impl Kind {
     /// What Publish and Records may hold besides batches.
     const BATCH_EXTRA_BYTES: u32 = 4 * 1024;
 
+    /// One batch of the largest size, or many small ones, with their messages.
+    pub(crate) const ENVELOPE_BYTES: u32 = 8 * 1024 * 1024 + 64 * 1024;
+    /// Lists of a snapshot's files.
+    const MANIFEST_BYTES: u32 = 4 * 1024 * 1024;
+    /// A piece of a file and where it belongs.
+    const CHUNK_BYTES: u32 = 1024 * 1024 + 64;
+
     /// The most bytes a frame of this kind may hold behind its header.
     pub const fn body_len_max(self, limits: &Limits) -> u32 {
         match self {
@@ -75,6 +100,9 @@ impl Kind {
             Self::PUBLISH | Self::RECORDS => limits
                 .batch_bytes_max
                 .saturating_add(Self::BATCH_EXTRA_BYTES),
+            Self::ENVELOPE => Self::ENVELOPE_BYTES,
+            Self::SNAPSHOT_MANIFEST | Self::SNAPSHOT_RESUME => Self::MANIFEST_BYTES,
+            Self::SNAPSHOT_CHUNK => Self::CHUNK_BYTES,
             _ => Self::CONTROL_BYTES,
         }
     }

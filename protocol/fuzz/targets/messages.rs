@@ -63,7 +63,8 @@ fuzz_target!(|input: &[u8]| {
     dispatch!(header, bytes, messages {
         Hello, HelloAck, HelloReject, Request, Reply, Ping, Pong, TopologyUpdate, GoAway,
         StreamOpen, StreamAccept, StreamReject, Acks, Nack, Rewind, CreditGrant, Progress, Gap,
-        End, ReadEnd,
+        End, ReadEnd, PeerHello, PeerHelloAck, LaneOpen, SnapshotOpen, SnapshotManifest,
+        SnapshotResume, SnapshotDone,
     } bodies {
         0x80: ProduceParams,
         0x81: SubscribeParams,
@@ -80,5 +81,16 @@ fuzz_target!(|input: &[u8]| {
         0x8C: TopicList,
         0x8D: DescribeTopic,
         0x8E: TopicDescription,
+        0x8F: ClusterStatusRequest,
+        0x90: ClusterStatus,
+        0x91: ClusterChange,
+        0x92: ClusterChanged,
+        0x93: PeerForward,
+        0x94: PeerForwarded,
+        0x95: PeerStatus,
+        0x96: PeerJoined,
+        0x97: PeerClock,
+        0x98: PeerClockReply,
+        0x99: PeerTransfer,
     });
 });

@@ -14,7 +14,7 @@ use quorate_protocol::Limits;
 use quorate_protocol::Outcome;
 
 /// Sources of messages, in the order of the document.
-const MESSAGES: [&str; 7] = [
+const MESSAGES: [&str; 11] = [
     "hello",
     "control",
     "topology",
@@ -22,6 +22,10 @@ const MESSAGES: [&str; 7] = [
     "produce",
     "subscribe",
     "admin",
+    "cluster",
+    "peer/hello",
+    "peer/request",
+    "peer/snapshot",
 ];
 
 fn crate_folder() -> &'static Path {
@@ -48,7 +52,9 @@ fn kinds() -> String {
         let Some(name) = kind.name() else { continue };
         let max = match (kind, kind.body_len_max(&limits) / 1024) {
             (Kind::PUBLISH | Kind::RECORDS, extra) => format!("batch limit + {extra} KiB"),
-            (_, 1024) => "1 MiB".to_owned(),
+            (Kind::ENVELOPE, kib) => format!("8 MiB + {} KiB", kib - 8 * 1024),
+            (Kind::SNAPSHOT_CHUNK, _) => "1 MiB + 64 bytes".to_owned(),
+            (_, kib) if kib % 1024 == 0 => format!("{} MiB", kib / 1024),
             (_, kib) => format!("{kib} KiB"),
         };
         writeln!(table, "| `0x{:02X}` | {name} | {max} |", kind.get()).unwrap();

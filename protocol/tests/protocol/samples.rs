@@ -107,7 +107,7 @@ macro_rules! structs {
     )+};
 }
 
-integers! { u8, u16, u32, u64, u128, }
+integers! { u8, u16, u32, u64, u128, i64, }
 
 numbers! {
     Offset: u64, Term: u64, ProducerId: u64, Sequence: u64, Credit: u64, HybridTime: u64,
@@ -115,6 +115,8 @@ numbers! {
     TopicId: u128, MessageId: u128, SessionId: u128, InstanceId: u128,
     ErrorCode: u16, Kind: u8, Op: u16, StreamType: u16, SlowPolicy: u16, GapReason: u16,
     GoAwayReason: u16, StorageMode: u16, AckLevel: u8,
+    LogIndex: u64, GroupTag: u64, ReplicaId: u64, StorageId: u128, PeerPurpose: u16,
+    SnapshotFileKind: u16, ClusterHealth: u16, BrokerState: u16, ClusterChangeKind: u16,
 }
 
 impl Sample for bool {
@@ -207,6 +209,36 @@ structs! {
     TopicDescription { summary partitions }
     PartitionDescription { partition leader preferred term replicas in_sync log_start
         high_watermark bytes }
+    ClusterStatusRequest { partitions after }
+    PartitionCursor { topic partition }
+    ClusterStatus { cluster feature_level health brokers metadata_leader metadata_term
+        metadata_applied total leaderless under_replicated alarms partitions more }
+    BrokerStatus { id name state client_address peer_address version leaders replicas
+        clock_offset_us clock_error_us disk_free_bytes cert_not_after_s uptime_s }
+    Alarm { code broker text }
+    PartitionHealth { topic partition leader term replicas in_sync lags high_watermark }
+    ClusterChange { kind broker name address topic partition replicas dry_run }
+    ClusterChanged { changed detail }
+    PeerHello { min_version max_version features kinds cluster broker storage incarnation starts
+        expects purpose feature_level_min feature_level_max now }
+    PeerHelloAck { version features kinds broker storage incarnation feature_level_min
+        feature_level_max now }
+    LaneOpen { lane }
+    PeerForward { command }
+    PeerForwarded { code detail effect }
+    PeerStatus { version uptime_s disk_free_bytes cert_not_after_s draining catching_up full led }
+    LedPartition { group term high_watermark log_start bytes followers }
+    FollowerState { broker lag in_sync }
+    PeerJoined { birth members }
+    PeerMember { id name client_address peer_address storage replica }
+    PeerClock { sent }
+    PeerClockReply { received_us replied_us }
+    PeerTransfer { group to }
+    SnapshotOpen { group tag from index term }
+    SnapshotManifest { files commit }
+    SnapshotFile { kind base last len crc }
+    SnapshotResume { have }
+    SnapshotDone { bytes }
 }
 
 /// A value's bytes and its text.
@@ -280,6 +312,13 @@ wire_types! {
         Gap: "gap",
         End: "end",
         ReadEnd: "read_end",
+        PeerHello: "peer_hello",
+        PeerHelloAck: "peer_hello_ack",
+        LaneOpen: "lane_open",
+        SnapshotOpen: "snapshot_open",
+        SnapshotManifest: "snapshot_manifest",
+        SnapshotResume: "snapshot_resume",
+        SnapshotDone: "snapshot_done",
     }
     bodies {
         ProduceParams: "produce_params",
@@ -297,6 +336,17 @@ wire_types! {
         TopicList: "topic_list",
         DescribeTopic: "describe_topic",
         TopicDescription: "topic_description",
+        ClusterStatusRequest: "cluster_status_request",
+        ClusterStatus: "cluster_status",
+        ClusterChange: "cluster_change",
+        ClusterChanged: "cluster_changed",
+        PeerForward: "peer_forward",
+        PeerForwarded: "peer_forwarded",
+        PeerStatus: "peer_status",
+        PeerJoined: "peer_joined",
+        PeerClock: "peer_clock",
+        PeerClockReply: "peer_clock_reply",
+        PeerTransfer: "peer_transfer",
     }
 }
 
