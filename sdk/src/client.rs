@@ -200,6 +200,14 @@ impl ClientBuilder {
         self
     }
 
+    /// The same, with the mistake told at once.
+    ///
+    /// # Errors
+    /// There is no such option, or the value is none of it; nothing was set.
+    pub fn try_set(&mut self, name: &str, value: &str) -> Result<()> {
+        self.options.set(name, value)
+    }
+
     /// The servers to start from, such as `quorate://a:4747,b:4747`.
     pub fn servers(self, servers: &str) -> Self {
         self.set("client.servers", servers)

@@ -15,6 +15,7 @@ use quorate_protocol::Op;
 use quorate_protocol::ProducerGranted;
 use quorate_protocol::TopicInfo;
 use quorate_protocol::TopicName;
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -42,6 +43,8 @@ pub(crate) struct Core {
     pub(crate) topology: Arc<Topology>,
     pub(crate) pool: Arc<Pool>,
     pub(crate) tracker: TaskTracker,
+    /// Where the client's tasks run.
+    pub(crate) executor: Handle,
     pub(crate) cancel: CancellationToken,
     pub(crate) budget: Arc<Budget>,
     pub(crate) producers: Mutex<Producers>,
@@ -76,6 +79,7 @@ impl Core {
             topology,
             pool,
             tracker,
+            executor: Handle::current(),
             cancel,
             producers: Mutex::default(),
         })

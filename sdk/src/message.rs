@@ -81,15 +81,65 @@ impl Message {
         self.value.as_deref().unwrap_or_default()
     }
 
+    /// Lends the parts; allocates for headers only.
+    #[inline]
+    pub(crate) fn lend<T>(&self, use_it: impl FnOnce(&MessageRef<'_>) -> T) -> T {
+        let plain = MessageRef {
+            value: self.value.as_deref(),
+            key: self.key.as_deref(),
+            headers: &[],
+            id: self.id,
+            partition: self.partition,
+            timestamp_us: self.timestamp_us,
+        };
+        if self.headers.is_empty() {
+            return use_it(&plain);
+        }
+        let headers = self.headers.iter();
+        let headers: Vec<_> = headers
+            .map(|(name, value)| (name.as_str(), value.as_deref()))
+            .collect();
+        use_it(&MessageRef {
+            headers: &headers,
+            ..plain
+        })
+    }
+}
+
+/// A message whose parts lie elsewhere; they are copied once, into the batch it is sent in.
+///
+/// ```
+/// use quorate::MessageRef;
+/// let line = b"3 apples\n";
+/// let message = MessageRef { value: Some(&line[..8]), ..MessageRef::default() };
+/// assert_eq!(message.value, Some(b"3 apples".as_slice()));
+/// ```
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MessageRef<'a> {
+    /// The value; none with a key says that the key is gone.
+    pub value: Option<&'a [u8]>,
+    /// See [`Message::key`].
+    pub key: Option<&'a [u8]>,
+    /// Names with values, in order.
+    pub headers: &'a [(&'a str, Option<&'a [u8]>)],
+    /// See [`Message::id`].
+    pub id: Option<MessageId>,
+    /// See [`Message::partition`].
+    pub partition: Option<u32>,
+    /// See [`Message::timestamp_us`].
+    pub timestamp_us: Option<u64>,
+}
+
+impl MessageRef<'_> {
     /// An upper bound of the bytes this message takes in a batch.
+    #[inline]
     pub(crate) fn cost(&self) -> usize {
-        let headers: usize = self
-            .headers
-            .iter()
-            .map(|(name, value)| name.len() + value.as_ref().map_or(0, Bytes::len) + 20)
+        let length = |field: Option<&[u8]>| field.map_or(0, <[u8]>::len);
+        let headers = self.headers.iter();
+        let headers: usize = headers
+            .map(|(name, value)| name.len() + length(*value) + 20)
             .sum();
-        let key = self.key.as_ref().map_or(0, Bytes::len);
-        self.value_bytes().len() + key + headers + RECORD_OVERHEAD_MAX
+        length(self.value) + length(self.key) + headers + RECORD_OVERHEAD_MAX
     }
 }
 

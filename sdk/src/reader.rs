@@ -24,6 +24,7 @@ use quorate_protocol::Until;
 use tokio::time::timeout;
 
 use crate::client::Handle;
+use crate::config::Options;
 use crate::config::ReadOptions;
 use crate::connection::Frame;
 use crate::connection::Link;
@@ -70,19 +71,40 @@ pub struct Read {
 
 impl Read {
     pub(crate) fn new(handle: &Arc<Handle>, topic: &str) -> Self {
-        let mut read = Self {
+        let read = Self {
             options: handle.core.options.read.clone(),
             handle: Arc::clone(handle),
             topic: topic.to_owned(),
             wrong: None,
         };
-        if let Some(cursor) = read.options.cursor.take() {
-            match cursor.parse() {
-                Ok(cursor) => read = read.after(cursor),
-                Err(why) => read.wrong = Some(Error::invalid(why)),
+        read.at_cursor()
+    }
+
+    /// Starts where the cursor among the options says.
+    fn at_cursor(mut self) -> Self {
+        match self.options.cursor.take().map(|cursor| cursor.parse()) {
+            Some(Ok(cursor)) => self.after(cursor),
+            Some(Err(why)) => {
+                self.wrong.get_or_insert_with(|| Error::invalid(why));
+                self
+            }
+            None => self,
+        }
+    }
+
+    /// Sets a `read.*` option by its name; a mistake is told when the builder is awaited.
+    pub fn set(mut self, name: &str, value: &str) -> Self {
+        let mut options = Options {
+            read: self.options.clone(),
+            ..Options::default()
+        };
+        match options.set(name, value) {
+            Ok(()) => self.options = options.read,
+            Err(error) => {
+                self.wrong.get_or_insert(error);
             }
         }
-        read
+        self.at_cursor()
     }
 
     /// Which partition.

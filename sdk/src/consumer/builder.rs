@@ -10,6 +10,7 @@ use quorate_protocol::PartitionId;
 
 use crate::client::Handle;
 use crate::config::OnTruncated;
+use crate::config::Options;
 use crate::config::SubscribeOptions;
 use crate::config::WhenSlow;
 use crate::consumer::Subscription;
@@ -25,6 +26,7 @@ pub struct Subscribe {
     handle: Arc<Handle>,
     topic: String,
     options: SubscribeOptions,
+    wrong: Option<Error>,
 }
 
 impl Subscribe {
@@ -33,7 +35,23 @@ impl Subscribe {
             options: handle.core.options.subscribe.clone(),
             handle: Arc::clone(handle),
             topic: topic.to_owned(),
+            wrong: None,
         }
+    }
+
+    /// Sets a `subscribe.*` option by its name; a mistake is told when the builder is awaited.
+    pub fn set(mut self, name: &str, value: &str) -> Self {
+        let mut options = Options {
+            subscribe: self.options.clone(),
+            ..Options::default()
+        };
+        match options.set(name, value) {
+            Ok(()) => self.options = options.subscribe,
+            Err(error) => {
+                self.wrong.get_or_insert(error);
+            }
+        }
+        self
     }
 
     /// Where to start.
@@ -80,8 +98,10 @@ impl Subscribe {
     }
 
     async fn open(self) -> Result<Subscription> {
+        if let Some(error) = self.wrong {
+            return Err(error);
+        }
         let core = &self.handle.core;
-        let limit = core.options.client.request_timeout;
         let topic = core.topic(&self.topic, true).await?;
         let mut partitions: Vec<PartitionId> = match self.options.partitions.is_empty() {
             true => topic.partitions.iter().map(|info| info.partition).collect(),
@@ -102,13 +122,7 @@ impl Subscribe {
         }
         let mut subscription =
             Subscription::new(Arc::clone(&self.handle), &topic, partitions, self.options);
-        match tokio::time::timeout(limit, subscription.started()).await {
-            Ok(started) => started?,
-            Err(_) => {
-                let message = format!("`{}` did not accept a subscription in time", self.topic);
-                return Err(Error::new(ErrorCode::TIMEOUT, message));
-            }
-        }
+        subscription.started_in_time().await?;
         Ok(subscription)
     }
 }

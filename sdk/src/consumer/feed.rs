@@ -477,6 +477,9 @@ mod tests {
 
     fn feed() -> Feed {
         let hub = Arc::new(Hub::default());
+        let executor = tokio::runtime::Builder::new_current_thread().build();
+        let executor = executor.unwrap();
+        let _entered = executor.enter();
         Feed {
             core: Core::new(Options::default()),
             topic: Arc::from("t"),

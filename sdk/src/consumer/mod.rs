@@ -21,6 +21,7 @@ use std::task::Context;
 use std::task::Poll;
 
 use futures_core::Stream;
+use quorate_protocol::ErrorCode;
 use quorate_protocol::Offset;
 use quorate_protocol::PartitionId;
 use quorate_protocol::TopicInfo;
@@ -141,6 +142,17 @@ impl Subscription {
         Ok(())
     }
 
+    /// The same, within the time that a broker has for an answer.
+    async fn started_in_time(&mut self) -> Result<()> {
+        let limit = self.handle.core.options.client.request_timeout;
+        let topic = Arc::clone(&self.topic);
+        let started = tokio::time::timeout(limit, self.started()).await;
+        started.unwrap_or_else(|_| {
+            let message = format!("`{topic}` did not accept a subscription in time");
+            Err(Error::new(ErrorCode::TIMEOUT, message))
+        })
+    }
+
     /// The topic.
     #[must_use]
     pub fn topic(&self) -> &str {
@@ -213,7 +225,8 @@ impl Subscription {
     /// Goes on from another place, in every partition.
     ///
     /// # Errors
-    /// A partition refused the new start.
+    /// A partition refused the new start, or did not answer within `client.request_timeout_ms`; it
+    /// is still asked then.
     pub async fn seek(&mut self, start: Start) -> Result<()> {
         self.cancel = None;
         self.options.from = start;
@@ -224,7 +237,7 @@ impl Subscription {
             *cursor = Cursor::new(Arc::new(queue), Arc::clone(&self.topic));
         }
         self.spawn_feeds();
-        self.started().await
+        self.started_in_time().await
     }
 
     /// Ends the subscription; what was received and not taken is dropped. Can be repeated.

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use quorate_protocol::RECORDS_WITH_IDS_MAX;
 use quorate_protocol::RecordDraft;
 
 use crate::error::Error;
-use crate::message::Message;
+use crate::message::MessageRef;
 use crate::producer::budget::Room;
 use crate::producer::delivery::BatchState;
 use crate::producer::delivery::Place;
@@ -53,6 +54,10 @@ pub(super) struct Pending {
     /// The message ids in it; a batch must not name one twice.
     ids: HashSet<MessageId>,
     has_ids: bool,
+    /// What the application calls its messages; up to the last that has a tag.
+    tags: Vec<Option<NonZeroU64>>,
+    /// How many messages it will probably hold.
+    expected: usize,
 }
 
 /// What a message needs besides its content.
@@ -65,6 +70,8 @@ pub(super) struct Terms {
     /// The wall clock, some milliseconds late at most.
     pub(super) wall_us: u64,
     pub(super) timeout: Duration,
+    /// What the application calls it.
+    pub(super) tag: Option<NonZeroU64>,
 }
 
 /// The exact time, asked for once per batch.
@@ -90,6 +97,8 @@ pub(super) struct Pushed {
 pub(super) enum Refused {
     /// The queue takes no more.
     Closed(Error),
+    /// This message can never be sent.
+    Invalid(Error),
     /// This message fits no batch.
     Batch(BatchError),
     /// There is no room now.
@@ -120,6 +129,10 @@ pub(super) struct Queue {
     /// Batches below this number do not linger.
     hurry_below: u64,
     capacity: usize,
+    /// Messages of the batch before.
+    expected: usize,
+    /// Messages taken so far.
+    accepted: u64,
 }
 
 impl Queue {
@@ -134,6 +147,8 @@ impl Queue {
             next_number: 0,
             hurry_below: 0,
             capacity: CAPACITY_MIN,
+            expected: 0,
+            accepted: 0,
         }
     }
 
@@ -141,7 +156,7 @@ impl Queue {
     #[inline]
     pub(super) fn push(
         &mut self,
-        message: &Message,
+        message: &MessageRef<'_>,
         terms: Terms,
         now: impl FnOnce() -> Now,
     ) -> Result<Pushed, Refused> {
@@ -177,6 +192,7 @@ impl Queue {
             }
             return Err(refused);
         }
+        self.accepted += 1;
         let state = Arc::clone(&open.state);
         if open.builder.len() >= self.limits.bytes_max {
             filled = true;
@@ -190,7 +206,7 @@ impl Queue {
         })
     }
 
-    fn takes(&self, open: &Pending, message: &Message, terms: Terms) -> bool {
+    fn takes(&self, open: &Pending, message: &MessageRef<'_>, terms: Terms) -> bool {
         let records_max = if open.has_ids {
             RECORDS_WITH_IDS_MAX
         } else {
@@ -209,7 +225,7 @@ impl Queue {
         OPEN_US_MAX.max(linger)
     }
 
-    fn fresh(&mut self, message: &Message, terms: Terms, now: Now) -> Box<Pending> {
+    fn fresh(&mut self, message: &MessageRef<'_>, terms: Terms, now: Now) -> Box<Pending> {
         let number = self.next_number;
         self.next_number += 1;
         Box::new(Pending {
@@ -224,6 +240,8 @@ impl Queue {
             timeout: terms.timeout,
             ids: HashSet::new(),
             has_ids: message.id.is_some(),
+            tags: Vec::new(),
+            expected: self.expected,
         })
     }
 
@@ -236,8 +254,11 @@ impl Queue {
     }
 
     fn seal(&mut self) {
-        if let Some(open) = self.open.take() {
+        if let Some(mut open) = self.open.take() {
             self.note_size(open.builder.len());
+            let messages = open.builder.record_count();
+            self.expected = usize::try_from(messages).unwrap_or_default();
+            open.state.seal(messages, std::mem::take(&mut open.tags));
             self.full.push_back(open);
         }
     }
@@ -291,6 +312,11 @@ impl Queue {
 
     pub(super) fn is_empty(&self) -> bool {
         self.open.is_none() && self.full.is_empty()
+    }
+
+    /// Messages taken so far.
+    pub(super) fn accepted(&self) -> u64 {
+        self.accepted
     }
 
     /// The number of the next batch to be opened.
@@ -357,42 +383,37 @@ impl Pending {
     }
 
     #[inline]
-    fn append(&mut self, message: &Message, terms: Terms) -> Result<(), BatchError> {
-        let draft = RecordDraft {
-            key: message.key.as_deref(),
-            value: message.value.as_deref(),
-            headers: &[],
+    fn append(&mut self, message: &MessageRef<'_>, terms: Terms) -> Result<(), BatchError> {
+        self.builder.push(&RecordDraft {
+            key: message.key,
+            value: message.value,
+            headers: message.headers,
             timestamp_us: match message.timestamp_us {
                 Some(micros) => micros,
                 None => terms.wall_us.max(self.opened_us),
             },
             id: message.id,
-        };
-        match message.headers.is_empty() {
-            true => self.builder.push(&draft),
-            false => push_with_headers(&mut self.builder, draft, message),
-        }?;
+        })?;
         self.used += terms.cost;
         if let Some(id) = message.id {
             self.ids.insert(id);
         }
+        if terms.tag.is_some() {
+            self.tag(terms.tag);
+        }
         Ok(())
     }
-}
 
-fn push_with_headers(
-    builder: &mut BatchBuilder,
-    draft: RecordDraft<'_>,
-    message: &Message,
-) -> Result<(), BatchError> {
-    let headers = message.headers.iter();
-    let headers: Vec<_> = headers
-        .map(|(name, value)| (name.as_str(), value.as_deref()))
-        .collect();
-    builder.push(&RecordDraft {
-        headers: &headers,
-        ..draft
-    })
+    /// Notes the tag of the message appended last; those before it may have none.
+    #[inline]
+    fn tag(&mut self, tag: Option<NonZeroU64>) {
+        let count = usize::try_from(self.builder.record_count()).unwrap_or_default();
+        if self.tags.is_empty() {
+            self.tags.reserve(self.expected.max(count));
+        }
+        self.tags.resize(count.saturating_sub(1), None);
+        self.tags.push(tag);
+    }
 }
 
 #[cfg(test)]
@@ -401,7 +422,11 @@ mod tests {
     use quorate_protocol::PartitionId;
 
     use super::*;
+    use crate::message::Message;
     use crate::producer::budget::Budget;
+    use crate::producer::delivery::Settled;
+    use crate::producer::report::BatchReport;
+    use crate::producer::report::ReportSink;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -410,18 +435,26 @@ mod tests {
     }
 
     fn queue_within(budget: &Arc<Budget>, bytes_max: usize, linger: Duration) -> Queue {
-        let place = Place {
-            topic: Arc::from("t"),
-            partition: PartitionId::new(0),
-        };
+        let place = Place::new(Arc::from("t"), PartitionId::new(0), None);
         let room = Room::new(1 << 30, budget);
-        Queue::new(Limits { bytes_max, linger }, Arc::new(place), room)
+        Queue::new(Limits { bytes_max, linger }, place, room)
     }
 
     fn push_at(queue: &mut Queue, message: &Message, now: Duration) -> Pushed {
-        queue
-            .push(message, terms(message.cost(), now), || exact(now))
-            .unwrap()
+        push(queue, message, terms(cost(message), now), now).unwrap()
+    }
+
+    fn push(
+        queue: &mut Queue,
+        message: &Message,
+        terms: Terms,
+        now: Duration,
+    ) -> Result<Pushed, Refused> {
+        message.lend(|message| queue.push(message, terms, || exact(now)))
+    }
+
+    fn cost(message: &Message) -> usize {
+        message.lend(|message| message.cost())
     }
 
     fn terms(cost: usize, now: Duration) -> Terms {
@@ -430,6 +463,7 @@ mod tests {
             prepaid: false,
             wall_us: exact(now).wall_us,
             timeout: 30 * SECOND,
+            tag: None,
         }
     }
 
@@ -516,7 +550,7 @@ mod tests {
         let message = Message::new("a");
         push_at(&mut queue, &message, SECOND);
         queue.close(Error::closed("producer"));
-        let refused = queue.push(&message, terms(1, SECOND), || exact(SECOND));
+        let refused = push(&mut queue, &message, terms(1, SECOND), SECOND);
         assert!(matches!(refused, Err(Refused::Closed(_))));
         assert_eq!(records(queue.next(SECOND, false)), Some(1));
     }
@@ -526,7 +560,7 @@ mod tests {
         let budget = Budget::new(1 << 30);
         let mut queue = queue_within(&budget, 1 << 20, Duration::ZERO);
         let message = Message::new(vec![0; 9 << 20]);
-        let refused = queue.push(&message, terms(9 << 20, SECOND), || exact(SECOND));
+        let refused = push(&mut queue, &message, terms(9 << 20, SECOND), SECOND);
         assert!(matches!(refused, Err(Refused::Batch(_))));
         assert!(queue.is_empty());
         assert_eq!(budget.taken(), 0);
@@ -539,7 +573,7 @@ mod tests {
         let message = Message::new(vec![0; 100]);
         for count in 1..=2000 {
             push_at(&mut queue, &message, SECOND);
-            let needed = count * message.cost();
+            let needed = count * cost(&message);
             let taken = budget.taken();
             assert!(
                 (needed..=2 * needed).contains(&taken),
@@ -557,17 +591,57 @@ mod tests {
         let budget = Budget::new(500);
         let mut queue = queue_within(&budget, 1 << 20, Duration::ZERO);
         let message = Message::new(vec![0; 100]);
-        while queue
-            .push(&message, terms(164, SECOND), || exact(SECOND))
-            .is_ok()
-        {}
+        while push(&mut queue, &message, terms(164, SECOND), SECOND).is_ok() {}
         assert_eq!(budget.taken(), 3 * 164);
         let prepaid = Terms {
             prepaid: true,
             ..terms(164, SECOND)
         };
-        let pushed = queue.push(&message, prepaid, || exact(SECOND)).unwrap();
+        let pushed = push(&mut queue, &message, prepaid, SECOND).unwrap();
         assert_eq!(pushed.index, 3);
+    }
+
+    #[derive(Debug, Default)]
+    struct Heard(parking_lot::Mutex<Vec<(usize, Vec<Option<u64>>)>>);
+
+    impl ReportSink for Heard {
+        fn batch_ended(&self, report: BatchReport) {
+            let tags = (0..report.len()).map(|index| report.tag(index).map(NonZeroU64::get));
+            let failed = (0..report.len()).filter(|index| report.receipt(*index).is_err());
+            self.0.lock().push((failed.count(), tags.collect()));
+        }
+    }
+
+    #[test]
+    fn tags_are_reported_once_per_batch_and_only_where_there_are_any() {
+        let heard = Arc::new(Heard::default());
+        let sink: Arc<dyn ReportSink> = Arc::<Heard>::clone(&heard);
+        let place = Place::new(Arc::from("t"), PartitionId::new(0), Some(sink));
+        let limits = Limits {
+            bytes_max: 4096,
+            linger: Duration::ZERO,
+        };
+        let room = Room::new(1 << 30, &Budget::new(1 << 30));
+        let mut queue = Queue::new(limits, Arc::clone(&place), room);
+        let message = Message::new("a");
+        let tagged = |tag| Terms {
+            tag: NonZeroU64::new(tag),
+            ..terms(cost(&message), SECOND)
+        };
+        for tags in [&[0, 7, 0, 8, 0][..], &[0, 0]] {
+            for tag in tags {
+                push(&mut queue, &message, tagged(*tag), SECOND).unwrap();
+            }
+            let Next::Batch(pending) = queue.next(SECOND, true) else {
+                panic!("a batch is there");
+            };
+            let failed = || Settled::Failed(Error::closed("producer"));
+            pending.state.settle(failed());
+            pending.state.settle(failed());
+        }
+        let tags = vec![None, Some(7), None, Some(8)];
+        assert_eq!(*heard.0.lock(), [(4, tags)]);
+        assert_eq!((queue.accepted(), place.answered()), (7, 7));
     }
 
     proptest! {

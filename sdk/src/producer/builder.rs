@@ -17,6 +17,7 @@ use quorate_protocol::TopicSettings;
 use crate::backoff::random;
 use crate::client::Handle;
 use crate::config::Compression;
+use crate::config::Options;
 use crate::config::Partitioner;
 use crate::config::ProducerOptions;
 use crate::error::Error;
@@ -28,6 +29,7 @@ use crate::producer::batcher::Limits;
 use crate::producer::budget::Room;
 use crate::producer::lane::Common;
 use crate::producer::partitioner::Chooser;
+use crate::producer::report::ReportSink;
 
 /// What headers and lengths may add to a message of the allowed size.
 const RECORD_FRAMING_BYTES: usize = 1024;
@@ -41,6 +43,8 @@ pub struct ProducerBuilder {
     options: ProducerOptions,
     /// The producer keeps the client alive.
     keeps_client: bool,
+    sink: Option<Arc<dyn ReportSink>>,
+    wrong: Option<Error>,
 }
 
 impl ProducerBuilder {
@@ -50,6 +54,8 @@ impl ProducerBuilder {
             handle: Arc::clone(handle),
             topic: topic.to_owned(),
             keeps_client: true,
+            sink: None,
+            wrong: None,
         }
     }
 
@@ -58,6 +64,27 @@ impl ProducerBuilder {
     pub(super) fn kept_by_client(mut self) -> Self {
         self.options.name = None;
         self.keeps_client = false;
+        self
+    }
+
+    /// Sets a `producer.*` option by its name; a mistake is told when the builder is awaited.
+    pub fn set(mut self, name: &str, value: &str) -> Self {
+        let mut options = Options {
+            producer: self.options.clone(),
+            ..Options::default()
+        };
+        match options.set(name, value) {
+            Ok(()) => self.options = options.producer,
+            Err(error) => {
+                self.wrong.get_or_insert(error);
+            }
+        }
+        self
+    }
+
+    /// Who hears how messages ended that are sent with a tag.
+    pub fn reports_to(mut self, sink: Arc<dyn ReportSink>) -> Self {
+        self.sink = Some(sink);
         self
     }
 
@@ -110,6 +137,9 @@ impl ProducerBuilder {
     }
 
     async fn open(self) -> Result<Producer> {
+        if let Some(error) = self.wrong {
+            return Err(error);
+        }
         let core = Arc::clone(&self.handle.core);
         let name = match &self.options.name {
             Some(name) => Some(
@@ -144,6 +174,7 @@ impl ProducerBuilder {
                 bytes_max: batch_bytes_max,
                 linger: self.options.linger,
             },
+            cancel: core.cancel.child_token(),
             name,
             core,
             room,
@@ -160,6 +191,7 @@ impl ProducerBuilder {
                 record_bytes_max: record_bytes_max.min(common.room.total()),
                 since_breath: AtomicUsize::new(0),
                 closed: AtomicBool::new(false),
+                sink: self.sink,
                 common,
                 _handle: self.keeps_client.then(|| Arc::clone(&self.handle)),
             }),

@@ -3,8 +3,11 @@
 //! Messages of a batch share one state: an answer is stored once, wakers only of who awaits.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
 use std::task::Waker;
@@ -19,13 +22,38 @@ use crate::clock::time_of;
 use crate::error::Error;
 use crate::error::Result;
 use crate::level::AckLevel;
+use crate::producer::report::BatchReport;
+use crate::producer::report::ReportSink;
 use crate::record::Receipt;
 
-/// Where a batch goes.
+/// Where batches go, and who is told of their ends.
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) topic: Arc<str>,
     pub(super) partition: PartitionId,
+    sink: Option<Arc<dyn ReportSink>>,
+    /// Messages whose end is known.
+    answered: AtomicU64,
+}
+
+impl Place {
+    pub(super) fn new(
+        topic: Arc<str>,
+        partition: PartitionId,
+        sink: Option<Arc<dyn ReportSink>>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            topic,
+            partition,
+            sink,
+            answered: AtomicU64::new(0),
+        })
+    }
+
+    /// Messages whose end is known.
+    pub(super) fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
 }
 
 impl fmt::Display for Place {
@@ -63,6 +91,10 @@ pub(super) struct BatchState {
 #[derive(Debug, Default)]
 struct Inner {
     settled: Option<Settled>,
+    /// How many messages were sent with it.
+    messages: u32,
+    /// The tag of each message, as far as there are any.
+    tags: Vec<Option<NonZeroU64>>,
     /// Records that were taken out because an earlier copy is in the log, by their first index.
     known: Vec<(u32, Offset)>,
     /// What those copies promise.
@@ -78,17 +110,34 @@ impl BatchState {
         })
     }
 
-    /// Ends the wait of all deliveries; the first answer stands.
-    pub(super) fn settle(&self, settled: Settled) {
-        let wakers = {
+    /// The batch takes no more messages: so many are in it, with these tags.
+    pub(super) fn seal(&self, messages: u32, tags: Vec<Option<NonZeroU64>>) {
+        let mut inner = self.inner.lock();
+        inner.messages = messages;
+        inner.tags = tags;
+    }
+
+    /// Ends the wait of all deliveries and reports to the sink; the first answer stands.
+    pub(super) fn settle(self: &Arc<Self>, settled: Settled) {
+        let (wakers, messages, tags) = {
             let mut inner = self.inner.lock();
             if inner.settled.is_some() {
                 return;
             }
             inner.settled = Some(settled);
-            std::mem::take(&mut inner.wakers)
+            let wakers = std::mem::take(&mut inner.wakers);
+            (wakers, inner.messages, std::mem::take(&mut inner.tags))
         };
+        let place = &self.place;
+        place
+            .answered
+            .fetch_add(u64::from(messages), Ordering::Relaxed);
         wakers.into_iter().flatten().for_each(Waker::wake);
+        if let Some(sink) = &place.sink
+            && !tags.is_empty()
+        {
+            sink.batch_ended(BatchReport::new(Arc::clone(self), tags));
+        }
     }
 
     /// Records of the batch as it is now are committed already, at this level, and leave it; in
@@ -106,6 +155,15 @@ impl BatchState {
         let wakers: Vec<_> = inner.wakers.iter_mut().filter_map(Option::take).collect();
         drop(inner);
         wakers.into_iter().for_each(Waker::wake);
+    }
+
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// The end of one message, if it is known.
+    pub(super) fn receipt_of(&self, index: u32) -> Option<Result<Receipt>> {
+        self.receipt(&self.inner.lock(), index)
     }
 
     fn receipt(&self, inner: &Inner, index: u32) -> Option<Result<Receipt>> {
@@ -201,7 +259,7 @@ impl Delivery {
     /// The receipt, if it has come.
     #[must_use]
     pub fn try_receipt(&self) -> Option<Result<Receipt>> {
-        self.state.receipt(&self.state.inner.lock(), self.index)
+        self.state.receipt_of(self.index)
     }
 
     /// The end of the whole batch: messages known from before have their receipts earlier. Stands
@@ -262,10 +320,8 @@ mod tests {
     use super::*;
 
     fn state() -> Arc<BatchState> {
-        BatchState::new(&Arc::new(Place {
-            topic: Arc::from("orders"),
-            partition: PartitionId::new(1),
-        }))
+        let place = Place::new(Arc::from("orders"), PartitionId::new(1), None);
+        BatchState::new(&place)
     }
 
     fn acked(base: u64) -> Settled {

@@ -15,13 +15,14 @@ use quorate_protocol::Text;
 use quorate_protocol::TopicId;
 use tokio::sync::Notify;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::core::Core;
 use crate::error::Error;
 use crate::error::Result;
 use crate::event::Event;
 use crate::level::AckLevel;
-use crate::message::Message;
+use crate::message::MessageRef;
 use crate::producer::batcher::Limits;
 use crate::producer::batcher::Next;
 use crate::producer::batcher::Now;
@@ -51,6 +52,8 @@ pub(super) struct Common {
     pub(super) committed: AckLevel,
     pub(super) codec: Codec,
     pub(super) limits: Limits,
+    /// Ends every lane of the producer, at the latest with the client.
+    pub(super) cancel: CancellationToken,
 }
 
 /// One partition of a producer.
@@ -121,7 +124,7 @@ impl Lane {
 
     /// Accepts a message.
     #[inline]
-    pub(super) fn push(&self, message: &Message, terms: Terms) -> Result<Pushed, Refused> {
+    pub(super) fn push(&self, message: &MessageRef<'_>, terms: Terms) -> Result<Pushed, Refused> {
         let clock = &self.common.core.clock;
         let now = || Now {
             monotonic: clock.monotonic(),
@@ -197,6 +200,12 @@ impl Lane {
         !self.window.lock().is_empty() || !self.queue.lock().is_empty()
     }
 
+    /// Messages accepted whose end is not known.
+    pub(super) fn in_flight(&self) -> u64 {
+        let accepted = self.queue.lock().accepted();
+        accepted.saturating_sub(self.place.answered())
+    }
+
     /// Whether the producer is closed.
     pub(super) fn is_closed(&self) -> bool {
         self.queue.lock().is_closed()
@@ -230,12 +239,11 @@ impl Lane {
 
     /// Level `none`: what was handed to the transport is answered.
     pub(super) fn sent_without_ack(&self) {
-        let mut window = self.window.lock();
-        for (state, count) in window.expire(Duration::MAX) {
+        let sent = self.window.lock().expire(Duration::MAX);
+        for (state, count) in sent {
             state.settle(Settled::Sent);
             self.tally.counts.lock().acked += u64::from(count);
         }
-        drop(window);
         self.note_answered();
     }
 
@@ -325,7 +333,7 @@ impl Lane {
         self.note_answered();
     }
 
-    fn fail(&self, state: &BatchState, count: u32, error: &Error) {
+    fn fail(&self, state: &Arc<BatchState>, count: u32, error: &Error) {
         state.settle(Settled::Failed(error.clone()));
         let messages = u64::from(count);
         self.tally.counts.lock().failed += messages;
@@ -385,12 +393,14 @@ mod tests {
 
     use super::*;
     use crate::config::Options;
+    use crate::message::Message;
     use crate::producer::delivery::Delivery;
 
     fn lane(level: AckLevel) -> Lane {
         let core = Core::new(Options::default());
         let common = Common {
             room: Room::new(1 << 20, &core.budget),
+            cancel: core.cancel.child_token(),
             core,
             name: None,
             topic_id: TopicId::new(1),
@@ -402,15 +412,12 @@ mod tests {
                 linger: Duration::ZERO,
             },
         };
-        let place = Place {
-            topic: Arc::from("t"),
-            partition: PartitionId::new(0),
-        };
+        let place = Place::new(Arc::from("t"), PartitionId::new(0), None);
         let producer = ProducerGranted {
             producer: ProducerId::new(1),
             epoch: ProducerEpoch::new(0),
         };
-        let lane = Lane::new(common, Arc::new(place), producer);
+        let lane = Lane::new(common, place, producer);
         lane.window
             .lock()
             .reopen(quorate_protocol::Credit::new(1 << 20));
@@ -423,8 +430,10 @@ mod tests {
             prepaid: false,
             wall_us: 0,
             timeout: Duration::from_secs(30),
+            tag: None,
         };
-        let pushed = lane.push(&Message::new("v"), terms).unwrap();
+        let pushed = Message::new("v").lend(|message| lane.push(message, terms));
+        let pushed = pushed.unwrap();
         Delivery::new(pushed.state, pushed.index)
     }
 

@@ -11,6 +11,7 @@ mod partitioner;
 mod permit;
 mod publish;
 mod rebuild;
+mod report;
 mod send_all;
 mod sender;
 mod window;
@@ -22,8 +23,11 @@ pub use builder::ProducerBuilder;
 pub use delivery::Delivery;
 pub use permit::Permit;
 pub use publish::Publish;
+pub use report::BatchReport;
+pub use report::ReportSink;
 pub use send_all::BatchReceipt;
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
@@ -41,6 +45,8 @@ use crate::client::Handle;
 use crate::error::Error;
 use crate::error::Result;
 use crate::message::Message;
+use crate::message::MessageRef;
+use crate::producer::batcher::Pushed;
 use crate::producer::batcher::Refused;
 use crate::producer::batcher::Terms;
 use crate::producer::delivery::Place;
@@ -79,6 +85,7 @@ struct Shared {
     record_bytes_max: usize,
     since_breath: AtomicUsize,
     closed: AtomicBool,
+    sink: Option<Arc<dyn ReportSink>>,
     /// The client lives as long as its producers.
     _handle: Option<Arc<Handle>>,
 }
@@ -125,42 +132,36 @@ impl Producer {
     #[inline]
     async fn send_within(&self, message: Message, timeout: Duration) -> Result<Delivery> {
         let shared = &*self.shared;
-        let (partition, cost) = shared.check(&message)?;
         if !shared.wants_breath() {
-            match shared.push(&message, partition, shared.terms(cost, timeout)) {
+            let terms = shared.terms(timeout);
+            match message.lend(|message| shared.accept(message, terms)) {
                 Err(Refused::Full) => {}
-                pushed => return pushed.map_err(refusal),
+                pushed => return delivery(pushed),
             }
         }
-        self.wait_and_send(message, partition, shared.terms(cost, timeout))
-            .await
+        self.wait_and_send(message, timeout).await
     }
 
     /// Lets others run, waits for room if there is none, then sends.
     #[cold]
-    async fn wait_and_send(
-        &self,
-        message: Message,
-        partition: u32,
-        terms: Terms,
-    ) -> Result<Delivery> {
+    async fn wait_and_send(&self, message: Message, timeout: Duration) -> Result<Delivery> {
         let shared = &*self.shared;
         shared.since_breath.store(0, Ordering::Relaxed);
         tokio::task::yield_now().await;
-        match shared.push(&message, partition, terms) {
+        let terms = shared.terms(timeout);
+        match message.lend(|message| shared.accept(message, terms)) {
             Err(Refused::Full) => {}
-            pushed => return pushed.map_err(refusal),
+            pushed => return delivery(pushed),
         }
-        shared.common.room.take(terms.cost).await?;
-        let taken = Taken {
-            shared,
-            bytes: terms.cost,
-        };
-        let prepaid = Terms {
+        let taken = shared
+            .take_room(message.lend(|message| message.cost()))
+            .await?;
+        let terms = Terms {
             prepaid: true,
-            ..terms
+            ..shared.terms(timeout)
         };
-        let delivery = shared.push(&message, partition, prepaid).map_err(refusal)?;
+        let pushed = message.lend(|message| shared.accept(message, terms));
+        let delivery = delivery(pushed)?;
         taken.keep();
         Ok(delivery)
     }
@@ -178,18 +179,54 @@ impl Producer {
         if self.shared.closed.load(Ordering::Relaxed) {
             return Err(TrySendError::Closed(message));
         }
-        let (partition, cost) = match self.shared.check(&message) {
-            Ok(checked) => checked,
-            Err(error) => return Err(TrySendError::Invalid(message, error)),
+        let terms = self.shared.terms(self.shared.timeout);
+        match message.lend(|message| self.shared.accept(message, terms)) {
+            Ok(pushed) => Ok(Delivery::new(pushed.state, pushed.index)),
+            Err(Refused::Full) => Err(TrySendError::Full(message)),
+            Err(Refused::Closed(_)) => Err(TrySendError::Closed(message)),
+            Err(refused) => Err(TrySendError::Invalid(message, refusal(refused))),
+        }
+    }
+
+    /// Accepts a borrowed message if there is room now: copies it into its batch and allocates
+    /// nothing else. From any thread. If it has a tag, the sink given to
+    /// [`ProducerBuilder::reports_to`] hears how it ended.
+    ///
+    /// # Errors
+    /// There is no room ([`ErrorCode::WOULD_BLOCK`]), or the message or the producer is not in
+    /// order; nothing was accepted.
+    pub fn try_send_ref(&self, message: &MessageRef<'_>, tag: Option<NonZeroU64>) -> Result<()> {
+        let shared = &*self.shared;
+        let terms = Terms {
+            tag,
+            ..shared.terms(shared.timeout)
         };
-        let terms = self.shared.terms(cost, self.shared.timeout);
-        self.shared
-            .push(&message, partition, terms)
-            .map_err(|refused| match refused {
-                Refused::Full => TrySendError::Full(message),
-                Refused::Closed(_) => TrySendError::Closed(message),
-                refused @ Refused::Batch(_) => TrySendError::Invalid(message, refusal(refused)),
-            })
+        shared.accept(message, terms).map_err(refusal)?;
+        Ok(())
+    }
+
+    /// The same, but waits for room. Cancel-safe: dropped before it is ready, nothing is queued.
+    ///
+    /// # Errors
+    /// The message or the producer is not in order; nothing was accepted.
+    pub async fn send_ref(&self, message: &MessageRef<'_>, tag: Option<NonZeroU64>) -> Result<()> {
+        let shared = &*self.shared;
+        shared.check(message)?;
+        let taken = shared.take_room(message.cost()).await?;
+        let terms = Terms {
+            tag,
+            prepaid: true,
+            ..shared.terms(shared.timeout)
+        };
+        shared.accept(message, terms).map_err(refusal)?;
+        taken.keep();
+        Ok(())
+    }
+
+    /// Messages accepted whose end is not known.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        self.shared.lanes().map(|lane| lane.in_flight()).sum()
     }
 
     /// Waits for room for a message of `bytes` (value, key and headers). Cancel-safe.
@@ -224,6 +261,20 @@ impl Producer {
         first
     }
 
+    /// Closes within `limit`: what is not answered by then is given up, and its end is `Unknown`
+    /// if it was sent. Can be repeated.
+    ///
+    /// # Errors
+    /// None at present; failures are counted in the report.
+    pub async fn close_within(&self, limit: Duration) -> Result<CloseReport> {
+        let before = self.shared.counts();
+        if tokio::time::timeout(limit, self.close()).await.is_err() {
+            self.shared.common.cancel.cancel();
+            self.close().await?;
+        }
+        Ok(self.shared.report_since(before))
+    }
+
     /// Refuses new messages and waits until the accepted ones are answered. Can be repeated.
     ///
     /// # Errors
@@ -235,11 +286,7 @@ impl Producer {
             // Counted below.
             let _counted = lane.flush().await.is_err();
         }
-        let after = self.shared.counts();
-        Ok(CloseReport {
-            flushed: after.acked - before.acked,
-            abandoned: after.failed - before.failed,
-        })
+        Ok(self.shared.report_since(before))
     }
 }
 
@@ -254,7 +301,7 @@ impl Producer {
 impl Shared {
     /// Where the message goes and how much room it takes.
     #[inline]
-    fn check(&self, message: &Message) -> Result<(u32, usize)> {
+    fn check(&self, message: &MessageRef<'_>) -> Result<(u32, usize)> {
         let cost = message.cost();
         if cost > self.record_bytes_max {
             return Err(self.too_large(cost));
@@ -271,14 +318,25 @@ impl Shared {
         )
     }
 
+    /// The terms of a message whose cost is not yet known.
     #[inline]
-    fn terms(&self, cost: usize, timeout: Duration) -> Terms {
+    fn terms(&self, timeout: Duration) -> Terms {
         Terms {
-            cost,
+            cost: 0,
             prepaid: false,
             wall_us: self.common.core.clock.wall_micros_coarse(),
             timeout,
+            tag: None,
         }
+    }
+
+    /// Waits for room. Cancel-safe.
+    async fn take_room(&self, bytes: usize) -> Result<Taken<'_>> {
+        self.common.room.take(bytes).await?;
+        Ok(Taken {
+            shared: self,
+            bytes,
+        })
     }
 
     #[inline]
@@ -286,18 +344,19 @@ impl Shared {
         self.since_breath.load(Ordering::Relaxed) > BREATH_BYTES
     }
 
+    /// Puts a message into the batch of its partition.
     #[inline]
-    fn push(&self, message: &Message, partition: u32, terms: Terms) -> Result<Delivery, Refused> {
-        let lane = self.lane(partition).map_err(Refused::Closed)?;
-        let pushed = lane.push(message, terms)?;
+    fn accept(&self, message: &MessageRef<'_>, terms: Terms) -> Result<Pushed, Refused> {
+        let (partition, cost) = self.check(message).map_err(Refused::Invalid)?;
+        let lane = self.lane(partition).map_err(Refused::Invalid)?;
+        let pushed = lane.push(message, Terms { cost, ..terms })?;
         // Not exact between threads, and need not be.
         let since = self.since_breath.load(Ordering::Relaxed);
-        self.since_breath
-            .store(since + terms.cost, Ordering::Relaxed);
+        self.since_breath.store(since + cost, Ordering::Relaxed);
         if pushed.filled {
             self.chooser.batch_is_full(partition);
         }
-        Ok(Delivery::new(pushed.state, pushed.index))
+        Ok(pushed)
     }
 
     #[inline]
@@ -309,18 +368,19 @@ impl Shared {
     }
 
     fn open_lane(&self, partition: u32) -> Arc<Lane> {
-        let place = Arc::new(Place {
-            topic: Arc::clone(&self.topic),
-            partition: PartitionId::new(partition),
-        });
+        let place = Place::new(
+            Arc::clone(&self.topic),
+            PartitionId::new(partition),
+            self.sink.clone(),
+        );
         let lane = Arc::new(Lane::new(self.common.clone(), place, self.producer));
         if self.closed.load(Ordering::Relaxed) {
             lane.close(Error::closed("producer"));
         }
-        self.common
-            .core
-            .tracker
-            .spawn(sender::run(Arc::clone(&lane)));
+        // Whoever sends need not be on the client's executor.
+        let core = &self.common.core;
+        core.tracker
+            .spawn_on(sender::run(Arc::clone(&lane)), &core.executor);
         lane
     }
 
@@ -339,6 +399,14 @@ impl Shared {
             acked: sum.acked + lane.acked,
             failed: sum.failed + lane.failed,
         })
+    }
+
+    fn report_since(&self, before: Counts) -> CloseReport {
+        let after = self.counts();
+        CloseReport {
+            flushed: after.acked - before.acked,
+            abandoned: after.failed - before.failed,
+        }
     }
 
     fn close(&self) {
@@ -374,11 +442,16 @@ impl Drop for Taken<'_> {
     }
 }
 
+fn delivery(pushed: Result<Pushed, Refused>) -> Result<Delivery> {
+    let pushed = pushed.map_err(refusal)?;
+    Ok(Delivery::new(pushed.state, pushed.index))
+}
+
 /// Why a message was not accepted, as an error.
 #[cold]
 fn refusal(refused: Refused) -> Error {
     match refused {
-        Refused::Closed(error) => error,
+        Refused::Closed(error) | Refused::Invalid(error) => error,
         Refused::Batch(error) => Error::new(ErrorCode::BATCH_TOO_LARGE, error.to_string()),
         Refused::Full => Error::new(ErrorCode::WOULD_BLOCK, "the producer's buffers are full"),
     }

@@ -7,6 +7,7 @@ use quorate_protocol::PartitionId;
 use crate::error::Error;
 use crate::error::Result;
 use crate::message::Message;
+use crate::message::MessageRef;
 use crate::producer::Delivery;
 use crate::producer::Producer;
 use crate::producer::batcher::Terms;
@@ -23,7 +24,7 @@ pub struct Permit {
 
 pub(super) async fn reserve(producer: &Producer, bytes: usize) -> Result<Permit> {
     let shared = &producer.shared;
-    let cost = Message::empty().cost().saturating_add(bytes);
+    let cost = MessageRef::default().cost().saturating_add(bytes);
     if cost > shared.record_bytes_max {
         return Err(shared.too_large(cost));
     }
@@ -39,25 +40,24 @@ impl Permit {
     pub fn send(mut self, message: impl Into<Message>) -> Delivery {
         let message = message.into();
         let (room, shared) = (self.bytes, Arc::clone(&self.producer.shared));
-        let sent = shared.check(&message).and_then(|(partition, cost)| {
+        let sent = message.lend(|message| {
+            let cost = message.cost();
             if cost > room {
                 let why = format!("a message of about {cost} bytes exceeds the permit of {room}");
                 return Err(Error::invalid(why));
             }
             let terms = Terms {
                 prepaid: true,
-                ..shared.terms(cost, shared.timeout)
+                ..shared.terms(shared.timeout)
             };
-            let delivery = shared.push(&message, partition, terms).map_err(refusal)?;
+            let pushed = shared.accept(message, terms).map_err(refusal)?;
             self.bytes = room - cost;
-            Ok(delivery)
+            Ok(Delivery::new(pushed.state, pushed.index))
         });
         sent.unwrap_or_else(|error| {
-            let place = Place {
-                topic: Arc::clone(&shared.topic),
-                partition: PartitionId::new(message.partition.unwrap_or_default()),
-            };
-            Delivery::failed(&Arc::new(place), error)
+            let partition = PartitionId::new(message.partition.unwrap_or_default());
+            let place = Place::new(Arc::clone(&shared.topic), partition, None);
+            Delivery::failed(&place, error)
         })
     }
 }

@@ -41,11 +41,12 @@ const RETRY_MIN: Duration = Duration::from_millis(20);
 
 /// Serves a lane until its producer is closed and everything is answered.
 pub(super) async fn run(lane: Arc<Lane>) {
-    let cancel = lane.common.core.cancel.clone();
+    let cancel = lane.common.cancel.clone();
     tokio::select! {
         () = serve(&lane) => {}
         () = cancel.cancelled() => {
-            let error = Error::closed("client");
+            let whole = lane.common.core.cancel.is_cancelled();
+            let error = Error::closed(if whole { "client" } else { "producer" });
             lane.close(error.clone());
             lane.fail_all(&error);
         }

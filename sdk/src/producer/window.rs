@@ -475,10 +475,8 @@ mod tests {
                 })
                 .unwrap();
         }
-        let state = BatchState::new(&Arc::new(Place {
-            topic: Arc::from("t"),
-            partition: PartitionId::new(0),
-        }));
+        let place = Place::new(Arc::from("t"), PartitionId::new(0), None);
+        let state = BatchState::new(&place);
         let identity = window.next_identity();
         window.push(Sent {
             base: identity.base_sequence,

@@ -1,14 +1,19 @@
 //! Publishing: receipts, order, duplicates, limits.
 
+use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::time::Duration;
 
 use quorate::AckLevel;
+use quorate::BatchReport;
 use quorate::Compression;
 use quorate::ErrorKind;
 use quorate::Message;
 use quorate::MessageId;
+use quorate::MessageRef;
 use quorate::Offset;
 use quorate::Outcome;
+use quorate::ReportSink;
 use quorate::Start;
 use quorate::TrySendError;
 
@@ -278,4 +283,92 @@ async fn closing_waits_for_the_receipts_and_counts_them() {
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::Closed);
     let again = within(client.close(Duration::from_secs(10))).await.unwrap();
     assert_eq!((again.flushed, again.abandoned), (0, 0));
+}
+
+/// Keeps what it hears: tag, offset or the outcome of a failure.
+#[derive(Debug, Default)]
+struct Ledger(parking_lot::Mutex<Vec<(u64, Result<u64, Outcome>)>>);
+
+impl ReportSink for Ledger {
+    fn batch_ended(&self, report: BatchReport) {
+        let mut heard = self.0.lock();
+        for index in 0..report.len() {
+            let Some(tag) = report.tag(index) else {
+                continue;
+            };
+            let ended = report.receipt(index);
+            let ended = ended.map(|receipt| receipt.offset.unwrap().get());
+            heard.push((tag.get(), ended.map_err(|error| error.outcome())));
+        }
+    }
+}
+
+#[tokio::test]
+async fn borrowed_messages_from_another_thread_are_reported_once_each() {
+    let (_broker, client) = broker_and_client(Site::new()).await;
+    let ledger = Arc::new(Ledger::default());
+    let sink: Arc<dyn ReportSink> = Arc::<Ledger>::clone(&ledger);
+    let builder = client.producer("orders").reports_to(sink);
+    let producer = within(builder.into_future()).await.unwrap();
+    let sender = producer.clone();
+    let sending = tokio::task::spawn_blocking(move || {
+        for n in 0..1000u64 {
+            let text = n.to_string();
+            let message = MessageRef {
+                value: Some(text.as_bytes()),
+                key: Some(b"k"),
+                headers: &[("n", Some(b"1"))],
+                ..MessageRef::default()
+            };
+            let tag = NonZeroU64::new(n);
+            sender.try_send_ref(&message, tag).unwrap();
+        }
+    });
+    within(sending).await.unwrap();
+    within(producer.flush()).await.unwrap();
+    assert_eq!(producer.in_flight(), 0);
+    let expected: Vec<_> = (1..1000).map(|n| (n, Ok(n))).collect();
+    assert_eq!(*ledger.0.lock(), expected);
+    let page = within(
+        client
+            .read("orders")
+            .set("read.from", "last:1")
+            .into_future(),
+    )
+    .await
+    .unwrap();
+    assert_eq!(page.records[0].text(), Some("999"));
+    assert_eq!(page.records[0].headers.get("n"), Some(b"1".as_slice()));
+}
+
+#[tokio::test]
+async fn what_is_not_answered_when_closing_takes_too_long_is_reported_and_given_up() {
+    let (world, client) = broker_and_client(Site::new()).await;
+    let ledger = Arc::new(Ledger::default());
+    let sink: Arc<dyn ReportSink> = Arc::<Ledger>::clone(&ledger);
+    let builder = client.producer("orders").reports_to(sink);
+    let builder = builder.set("producer.in_flight_bytes_max", "64KiB");
+    let producer = within(builder.into_future()).await.unwrap();
+    within(world.broker.drain(Duration::ZERO)).await;
+    let body = vec![0; 10_000];
+    let message = MessageRef {
+        value: Some(&body),
+        ..MessageRef::default()
+    };
+    let mut accepted = 0;
+    let full = loop {
+        match producer.try_send_ref(&message, NonZeroU64::new(accepted + 1)) {
+            Ok(()) => accepted += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(full.kind(), ErrorKind::WouldBlock);
+    assert_eq!(producer.in_flight(), accepted);
+    let closing = producer.close_within(Duration::from_millis(10));
+    let report = within(closing).await.unwrap();
+    assert_eq!((report.flushed, report.abandoned), (0, accepted));
+    let heard = ledger.0.lock();
+    assert_eq!(u64::try_from(heard.len()).unwrap(), accepted);
+    assert!(heard.iter().all(|(_, ended)| ended.is_err()));
+    assert_eq!(client.stats().in_flight_bytes, 0);
 }
