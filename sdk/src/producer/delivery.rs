@@ -425,7 +425,7 @@ mod tests {
 
     impl std::task::Wake for Count {
         fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.0.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -440,7 +440,7 @@ mod tests {
         poll(&mut second, &second_woken);
         drop(first);
         state.settle(acked(100));
-        let woken = second_woken.0.load(std::sync::atomic::Ordering::Relaxed);
+        let woken = second_woken.0.load(Ordering::Relaxed);
         assert_eq!(woken, 2);
     }
 }
