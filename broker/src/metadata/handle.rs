@@ -53,6 +53,7 @@ use crate::partition::Leadership;
 use crate::partition::Registry;
 use crate::partition::group_dir;
 use crate::replication;
+use crate::replication::Durability;
 use crate::replication::GroupSpec;
 use crate::replication::Replication;
 
@@ -543,8 +544,10 @@ fn group_spec(config: &Config, storage: &Arc<dyn Storage>) -> Result<GroupSpec, 
         tag,
         replica,
         voters: vec![replica],
+        holders: vec![(replica, config.id)],
         dir,
         log,
+        durability: Durability::Flush,
     })
 }
 

@@ -154,7 +154,11 @@ impl StateMachine for MetadataMachine {
             group: seat.group,
         };
         match control_batch(&record, stamp) {
-            Ok(batch) => Admission::Append { batch, reply },
+            Ok(batch) => Admission::Append {
+                batch,
+                reply,
+                early: false,
+            },
             Err(error) => {
                 let outcome = Err(MetadataError::invalid(error.to_string()));
                 Admission::Answer(Reply { outcome })

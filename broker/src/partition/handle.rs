@@ -111,7 +111,7 @@ impl Partition {
 
     /// Hands a batch to the partition; order is the order of calls. Returns once it has its place
     /// in the queue, waiting for room if need be. `expect_offset`: only if its first record gets
-    /// that offset.
+    /// that offset. `early`: its receipt comes once it is in the leader's log, and promises nothing.
     ///
     /// That the principal owns the producer id is the caller's business: see
     /// `metadata::Metadata::owner_of`. Cancel safe: dropped before it returns, nothing is appended.
@@ -123,6 +123,7 @@ impl Partition {
         &self,
         draft: DraftBatch,
         expect_offset: Option<Offset>,
+        early: bool,
     ) -> Result<PendingAppend, AppendError> {
         let members = self.members();
         match self
@@ -131,6 +132,7 @@ impl Partition {
             .propose(Proposal::Publish {
                 draft,
                 expect_offset,
+                early,
             })
             .await
         {

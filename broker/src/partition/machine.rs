@@ -46,6 +46,8 @@ pub enum Proposal {
         draft: DraftBatch,
         /// The offset the first record must get, if the producer cares.
         expect_offset: Option<Offset>,
+        /// Answer once it is in the leader's log, before it is committed.
+        early: bool,
     },
     /// Let go of all entries up to this one.
     Trim {
@@ -89,6 +91,7 @@ impl PartitionMachine {
         &mut self,
         draft: DraftBatch,
         expect_offset: Option<Offset>,
+        early: bool,
         seat: Seat,
     ) -> Admission<Reply> {
         if let Err(refusal) = self.rules.check(&draft) {
@@ -96,7 +99,7 @@ impl PartitionMachine {
         }
         let numbers = numbers_of(&draft);
         match self.dedup.judge(&numbers) {
-            Verdict::Fresh => self.append_fresh(draft, numbers, expect_offset, seat),
+            Verdict::Fresh => self.append_fresh(draft, numbers, expect_offset, early, seat),
             Verdict::Duplicate(place) => {
                 Admission::Answer(Reply::Published(Receipt::duplicate(place, numbers.count)))
             }
@@ -105,7 +108,11 @@ impl PartitionMachine {
             }
             Verdict::InFlight { index, place } => {
                 let reply = Reply::Published(Receipt::duplicate(place, numbers.count));
-                Admission::Join { index, reply }
+                if early {
+                    Admission::Answer(reply)
+                } else {
+                    Admission::Join { index, reply }
+                }
             }
             verdict => Admission::Answer(Reply::Refused(Refusal::of_numbers(verdict, &numbers))),
         }
@@ -116,6 +123,7 @@ impl PartitionMachine {
         draft: DraftBatch,
         numbers: Numbers,
         expect_offset: Option<Offset>,
+        early: bool,
         seat: Seat,
     ) -> Admission<Reply> {
         let place = place_of(&seat);
@@ -146,6 +154,7 @@ impl PartitionMachine {
         Admission::Append {
             batch,
             reply: Some(Reply::Published(receipt)),
+            early,
         }
     }
 
@@ -221,8 +230,9 @@ impl StateMachine for PartitionMachine {
             Proposal::Publish {
                 draft,
                 expect_offset,
+                early,
             } => {
-                return self.publish(draft, expect_offset, seat);
+                return self.publish(draft, expect_offset, early, seat);
             }
             Proposal::Trim { up_to } => ControlRecord::Trim { up_to },
             Proposal::Roll => ControlRecord::Blank,
@@ -274,6 +284,7 @@ fn append_control(record: &ControlRecord, seat: Seat, reply: Reply) -> Admission
         Ok(batch) => Admission::Append {
             batch,
             reply: Some(reply),
+            early: false,
         },
         Err(error) => {
             let refusal = Refusal::new(ErrorCode::INVALID_ARGUMENT, error.to_string());
@@ -452,7 +463,7 @@ mod tests {
         fn propose(&mut self, proposal: Proposal) -> Heard {
             let seat = self.seat();
             match self.machine.admit(proposal, seat) {
-                Admission::Append { batch, reply } => {
+                Admission::Append { batch, reply, .. } => {
                     let control = batch.attributes().control;
                     let kind = if control {
                         EntryKind::Control
@@ -475,6 +486,7 @@ mod tests {
             self.propose(Proposal::Publish {
                 draft: batch.draft(),
                 expect_offset: None,
+                early: false,
             })
         }
 
@@ -736,6 +748,7 @@ mod tests {
             replica.propose(Proposal::Publish {
                 draft: batch.draft(),
                 expect_offset,
+                early: false,
             })
         };
         let code = refusal(&publish(&with_ids(0, &[1]), 4));

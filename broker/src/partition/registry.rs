@@ -31,6 +31,7 @@ use crate::partition::spec::PartitionSpec;
 use crate::partition::spec::group_dir;
 use crate::partition::spec::group_of_dir;
 use crate::replication;
+use crate::replication::Durability;
 use crate::replication::Failure;
 use crate::replication::GroupSpec;
 use crate::replication::Replication;
@@ -238,7 +239,9 @@ impl Registry {
             tag: spec.tag,
             replica: spec.replica,
             voters: spec.birth.clone(),
+            holders: spec.members.holders().collect(),
             dir,
+            durability: Durability::Flush,
             log: retention::log_config(&spec.settings, spec.segment_bytes),
         };
         let opened = self.shared.replication.open(group, machine).await;

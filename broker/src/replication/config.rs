@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use quorate_protocol::{ByteSize, GroupId, GroupTag, ReplicaId};
+use quorate_protocol::{BrokerId, ByteSize, GroupId, GroupTag, ReplicaId};
 use quorate_storage::LogConfig;
 
 /// One group as this broker holds it.
@@ -17,10 +17,26 @@ pub struct GroupSpec {
     pub replica: ReplicaId,
     /// The first voters, in order of preference; used only when the group is born.
     pub voters: Vec<ReplicaId>,
+    /// Where its replicas live by now, the preferred leader first.
+    pub holders: Vec<(ReplicaId, BrokerId)>,
     /// The replica's folder.
     pub dir: PathBuf,
     /// Segment limits.
     pub log: LogConfig,
+    /// When an entry counts as persisted.
+    pub durability: Durability,
+}
+
+/// When an entry counts as persisted on a replica. Votes and terms are flushed always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Once a flush covered it.
+    #[default]
+    Flush,
+    /// Once it was written; a flush follows after this time.
+    Interval(Duration),
+    /// Once it is in memory; it never reaches a disk.
+    Memory,
 }
 
 /// Settings of replication. Limits in bytes are per group unless said otherwise.

@@ -113,7 +113,7 @@ pub(super) fn members(state: &eraftpb::ConfState) -> Membership {
 }
 
 /// A peer's message for the engine; `entries` are its entries in the engine's form.
-pub(super) fn inbound(message: &Message, entries: Vec<eraftpb::Entry>) -> eraftpb::Message {
+pub(super) fn inbound(message: &Message, entries: Vec<eraftpb::Entry>) -> Option<eraftpb::Message> {
     let mut out = eraftpb::Message {
         from: message.from.get(),
         to: message.to.get(),
@@ -146,12 +146,12 @@ pub(super) fn inbound(message: &Message, entries: Vec<eraftpb::Entry>) -> eraftp
             (out.reject, out.reject_hint, out.log_term) = (true, hint.get(), hint_term.get());
             MessageType::MsgAppendResponse
         }
-        Body::Heartbeat { commit } => {
-            out.commit = commit.get();
+        Body::Heartbeat { commit, question } => {
+            (out.commit, out.context) = (commit.get(), context(*question));
             MessageType::MsgHeartbeat
         }
-        Body::HeartbeatReply { commit } => {
-            out.commit = commit.get();
+        Body::HeartbeatReply { commit, question } => {
+            (out.commit, out.context) = (commit.get(), context(*question));
             MessageType::MsgHeartbeatResponse
         }
         Body::Vote(ballot) => inbound_ballot(&mut out, ballot),
@@ -176,9 +176,10 @@ pub(super) fn inbound(message: &Message, entries: Vec<eraftpb::Entry>) -> eraftp
             MessageType::MsgSnapshot
         }
         Body::TimeoutNow => MessageType::MsgTimeoutNow,
+        Body::SnapshotStatus { .. } => return None,
     };
     out.set_msg_type(kind);
-    out
+    Some(out)
 }
 
 fn inbound_ballot(out: &mut eraftpb::Message, ballot: &Ballot) -> MessageType {
@@ -192,6 +193,19 @@ fn inbound_ballot(out: &mut eraftpb::Message, ballot: &Ballot) -> MessageType {
         MessageType::MsgRequestPreVote,
         MessageType::MsgRequestVote,
     )
+}
+
+/// A question of readers as the engine carries it.
+fn context(question: u64) -> bytes::Bytes {
+    if question == 0 {
+        return bytes::Bytes::new();
+    }
+    bytes::Bytes::copy_from_slice(&question.to_le_bytes())
+}
+
+fn question(message: &eraftpb::Message) -> u64 {
+    let context = message.context.as_ref().try_into();
+    context.map_or(0, u64::from_le_bytes)
 }
 
 const fn pick(pre: bool, yes: MessageType, no: MessageType) -> MessageType {
@@ -220,8 +234,14 @@ pub(super) fn outbound(message: &eraftpb::Message, entries: Vec<Entry>) -> Optio
             }
         }
         MessageType::MsgAppendResponse => Body::Appended { index, commit },
-        MessageType::MsgHeartbeat => Body::Heartbeat { commit },
-        MessageType::MsgHeartbeatResponse => Body::HeartbeatReply { commit },
+        MessageType::MsgHeartbeat => Body::Heartbeat {
+            commit,
+            question: question(message),
+        },
+        MessageType::MsgHeartbeatResponse => Body::HeartbeatReply {
+            commit,
+            question: question(message),
+        },
         kind @ (MessageType::MsgRequestVote | MessageType::MsgRequestPreVote) => {
             Body::Vote(Ballot {
                 pre: kind == MessageType::MsgRequestPreVote,

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use quorate_protocol::{GroupId, LogIndex, ReplicaId, Term};
 use quorate_storage::LogReader;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::replication::inbox::Inbox;
+use crate::replication::inspect::Inspection;
 use crate::replication::machine::{Role, StateMachine};
 use crate::replication::shard::event::In;
+use crate::replication::shard::membership::Change;
 use crate::replication::ticket::{Answer, Failure, Ticket};
 
 /// A replica's place in its group, and how far its log is.
@@ -106,6 +108,48 @@ impl<M: StateMachine> Group<M> {
             answer,
         });
         Ok(ticket)
+    }
+
+    /// Asks a member to lead instead of this replica; nothing happens unless it leads. Proposals
+    /// wait meanwhile, and go on here if the member does not take over within an election time.
+    pub fn transfer(&self, to: ReplicaId) {
+        self.inbox.put(In::Transfer { group: self.id, to });
+    }
+
+    /// Changes the members: one change at a time; two or more together are one joint change, which
+    /// is left by itself. The ticket is settled once the change is applied here.
+    pub fn change(&self, changes: Vec<Change>) -> Ticket<()> {
+        let (answer, ticket) = Answer::new(Vec::new());
+        self.inbox.put(In::Change {
+            group: self.id,
+            changes,
+            answer,
+        });
+        ticket
+    }
+
+    /// The replica at this moment; none if it is closed or ended.
+    pub async fn inspect(&self) -> Option<Inspection> {
+        let (tell, told) = oneshot::channel();
+        self.inbox.put(In::Inspect {
+            group: self.id,
+            tell,
+        });
+        told.await.ok().flatten()
+    }
+
+    /// Waits until everything is applied here that was committed anywhere when this was called.
+    /// Cancel safe.
+    ///
+    /// # Errors
+    /// [`Failure::NotLeader`] unless this replica leads, by the word of a majority.
+    pub async fn read_barrier(&self) -> Result<(), Failure> {
+        let (answer, ticket) = Answer::new(Vec::new());
+        self.inbox.put(In::Read {
+            group: self.id,
+            answer,
+        });
+        ticket.await
     }
 
     /// The stored log. It may hold entries that are not committed.

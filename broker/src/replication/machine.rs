@@ -67,6 +67,8 @@ pub enum Admission<R> {
         batch: RecordBatch,
         /// The answer, if it is known already.
         reply: Option<R>,
+        /// Give the reply once the entry is in the leader's log, whatever becomes of it.
+        early: bool,
     },
     /// A duplicate of an entry that is on its way: the answer when that entry commits.
     Join {

@@ -56,11 +56,15 @@ pub enum Body {
     Heartbeat {
         /// The commit index for the listener.
         commit: LogIndex,
+        /// The question of readers, zero for none: do you still follow me?
+        question: u64,
     },
     /// Follower: heard.
     HeartbeatReply {
         /// The follower's commit index.
         commit: LogIndex,
+        /// The question it answers with yes.
+        question: u64,
     },
     /// Candidate: asks for a vote.
     Vote(Ballot),
@@ -81,6 +85,13 @@ pub enum Body {
         index: LogIndex,
         /// The term of the entry there.
         term: Term,
+    },
+    /// How the files of a snapshot fared at who was to have them.
+    SnapshotStatus {
+        /// The retention point.
+        index: LogIndex,
+        /// It has them, or what it has is newer.
+        finished: bool,
     },
     /// Leader: take over, now.
     TimeoutNow,
@@ -119,7 +130,8 @@ impl Message {
             Body::Append { .. }
             | Body::Appended { .. }
             | Body::Mismatch { .. }
-            | Body::Snapshot { .. } => Lane::Append,
+            | Body::Snapshot { .. }
+            | Body::SnapshotStatus { .. } => Lane::Append,
             _ => Lane::Urgent,
         }
     }

@@ -8,11 +8,17 @@ mod engine;
 mod flush;
 mod group;
 mod inbox;
+mod inspect;
 mod machine;
 pub mod message;
 mod offsets;
 mod recovery;
 mod replay;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "read as soon as peers can be reached")
+)]
+mod routes;
 pub mod shard;
 mod states;
 mod store;
@@ -21,11 +27,14 @@ mod task;
 mod terms;
 mod ticket;
 
-pub use config::{ElectionWindow, GroupSpec, ReplicationConfig};
+pub use config::{Durability, ElectionWindow, GroupSpec, ReplicationConfig};
 pub use flush::Poison;
 pub use group::{Group, GroupStatus};
+pub use inspect::{Inspection, Progress};
 pub use machine::{Admission, Applied, RestoreError, Role, Seat, StateMachine};
 pub use recovery::{Files, OpenError, Recovered, recover};
+pub use shard::Halt;
+pub use shard::membership::{Change, Membership};
 pub use task::{Environment, Replication, StartError};
 pub use ticket::{Answer, Failure, Ticket};
 

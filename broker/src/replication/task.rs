@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use quorate_protocol::{GroupId, HybridTime, ReplicaId};
+use quorate_protocol::{BrokerId, GroupId, HybridTime, ReplicaId};
 use quorate_storage::{Lane, StateLog, Storage};
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::MissedTickBehavior;
@@ -21,10 +21,12 @@ use crate::replication::config::{ElectionWindow, GroupSpec, ReplicationConfig};
 use crate::replication::flush::{Disk, Poison};
 use crate::replication::group::{Group, GroupStatus, Room};
 use crate::replication::inbox::Inbox;
+use crate::replication::inspect::Inspection;
 use crate::replication::machine::StateMachine;
 use crate::replication::recovery::{OpenError, recover};
-use crate::replication::shard::Shard;
+use crate::replication::routes::Routes;
 use crate::replication::shard::event::{Act, In, Opening};
+use crate::replication::shard::{Halt, Shard};
 
 /// Ticks between attempts to write to a full disk.
 const RETRY_TICKS: u32 = 20;
@@ -72,10 +74,15 @@ struct Inner<M: StateMachine> {
     disk: Arc<Disk<M>>,
     total: Arc<Semaphore>,
     rooms: Mutex<BTreeMap<GroupId, Arc<Semaphore>>>,
+    routes: Arc<Routes>,
     closing: Arc<Mutex<BTreeMap<GroupId, oneshot::Sender<()>>>>,
+    halted: Arc<Halted>,
     stop: CancellationToken,
     stopped: watch::Receiver<bool>,
 }
+
+/// Replicas that ended, and why.
+type Halted = watch::Sender<BTreeMap<GroupId, Halt>>;
 
 impl<M: StateMachine> Clone for Replication<M> {
     fn clone(&self) -> Self {
@@ -112,7 +119,9 @@ impl<M: StateMachine> Replication<M> {
             disk: Arc::clone(&disk),
             total: Arc::new(Semaphore::new(usize::try_from(total).unwrap_or(usize::MAX))),
             rooms: Mutex::default(),
+            routes: Arc::default(),
             closing: Arc::default(),
+            halted: Arc::new(Halted::default()),
             stop: CancellationToken::new(),
             stopped,
             config: config.clone(),
@@ -123,6 +132,7 @@ impl<M: StateMachine> Replication<M> {
             disk,
             now: environment.now,
             closing: Arc::clone(&inner.closing),
+            halted: Arc::clone(&inner.halted),
             tick: config.tick,
             ticks: 0,
             poisoned: false,
@@ -179,6 +189,18 @@ impl<M: StateMachine> Replication<M> {
             .unwrap_or_else(|_| Err(std::io::ErrorKind::Interrupted.into()))
     }
 
+    /// Where the replicas of a group live from here on, the preferred leader first.
+    pub fn set_holders(&self, group: GroupId, holders: Vec<(ReplicaId, BrokerId)>) {
+        self.0.routes.update(group, holders);
+    }
+
+    /// All groups led here, at one moment.
+    pub async fn inspect_led(&self) -> Vec<(GroupId, Inspection)> {
+        let (tell, told) = oneshot::channel();
+        self.0.inbox.put(In::InspectLed(tell));
+        told.await.unwrap_or_default()
+    }
+
     /// Closes all groups and ends the task.
     pub async fn shutdown(&self) {
         let groups: Vec<_> = self.0.rooms.lock().keys().copied().collect();
@@ -194,6 +216,12 @@ impl<M: StateMachine> Replication<M> {
         let mut stopped = self.0.stopped.clone();
         // The task may be gone already.
         drop(stopped.wait_for(|stopped| *stopped).await);
+    }
+
+    /// Replicas that ended because their state was lost or damaged, until they are closed. Their
+    /// files are kept.
+    pub fn halted(&self) -> watch::Receiver<BTreeMap<GroupId, Halt>> {
+        self.0.halted.subscribe()
     }
 
     /// Becomes something when the volume fails; the process must end then.
@@ -214,6 +242,7 @@ impl<M: StateMachine> Inner<M> {
         })?;
         let reader = files.reader.clone();
         self.disk.open(spec.group, &spec.dir, files);
+        self.routes.set(spec.group, spec.holders.clone());
         let (status, watch) = watch::channel(GroupStatus::default());
         let window = window(spec, &self.config);
         self.inbox.put(In::Open(Box::new(Opening {
@@ -272,17 +301,23 @@ impl<M: StateMachine> Inner<M> {
             _ = stopped.wait_for(|stopped| *stopped) => {}
         }
         drop(self.disk.close(group).await);
+        self.routes.forget(group);
+        self.halted
+            .send_if_modified(|halted| halted.remove(&group).is_some());
         self.rooms.lock().remove(&group);
     }
 }
 
+/// By its place among those that hold the group now; its first voters may be long gone.
 fn window(spec: &GroupSpec, config: &ReplicationConfig) -> ElectionWindow {
-    let place = spec
-        .voters
-        .iter()
-        .position(|voter| *voter == spec.replica)
-        .unwrap_or(0);
-    ElectionWindow::of(place, spec.voters.len(), config)
+    let held: Vec<_> = spec.holders.iter().map(|(replica, _)| *replica).collect();
+    let members = if held.contains(&spec.replica) {
+        &held
+    } else {
+        &spec.voters
+    };
+    let place = members.iter().position(|member| *member == spec.replica);
+    ElectionWindow::of(place.unwrap_or(0), members.len(), config)
 }
 
 /// Removes a folder with the files in it; all of it may be gone already. The identity goes first, so
@@ -316,6 +351,7 @@ struct Task<M: StateMachine> {
     disk: Arc<Disk<M>>,
     now: Arc<dyn Fn() -> HybridTime + Send + Sync>,
     closing: Arc<Mutex<BTreeMap<GroupId, oneshot::Sender<()>>>>,
+    halted: Arc<Halted>,
     tick: std::time::Duration,
     ticks: u32,
     poisoned: bool,
@@ -377,7 +413,11 @@ impl<M: StateMachine> Task<M> {
             Act::Checkpoint(job) => self.disk.checkpoint(job),
             Act::Trim(group, point) => self.disk.trim(group, point),
             Act::Closed(group) => drop(self.closing.lock().remove(&group)),
-            Act::Repair(group, why) => tracing::error!(%group, %why, "a replica ended"),
+            Act::Repair(group, why) => {
+                tracing::error!(%group, %why, "a replica ended");
+                self.halted
+                    .send_modify(|halted| drop(halted.insert(group, why)));
+            }
             // No connection leads to a peer: as if it had just been lost.
             Act::Send(message) => {
                 let (group, peer) = (message.group, message.to);

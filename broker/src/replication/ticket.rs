@@ -34,6 +34,12 @@ pub enum Failure {
     /// Nothing was appended: the group was closed.
     #[error("the group is closed")]
     Closed,
+    /// Nothing was appended: another change of the members, or of the leader, is under way.
+    #[error("another change of the group's members or leader is under way; try again later")]
+    ChangePending,
+    /// Nothing was appended: this change of the members cannot be.
+    #[error("the group's members cannot change like that: {0}")]
+    ChangeRefused(&'static str),
 }
 
 /// The outcome of a proposal. Dropping it abandons the answer, not the proposal.
@@ -63,6 +69,12 @@ impl<R> Answer<R> {
     pub fn new(room: Vec<OwnedSemaphorePermit>) -> (Self, Ticket<R>) {
         let (sender, receiver) = oneshot::channel();
         (Self { sender, room }, Ticket(receiver))
+    }
+
+    /// Settles the ticket but keeps its room, until what is returned is dropped.
+    pub(super) fn settle_early(self, outcome: Result<R, Failure>) -> Vec<OwnedSemaphorePermit> {
+        drop(self.sender.send(outcome));
+        self.room
     }
 
     /// Settles the ticket; nobody may be waiting any more.

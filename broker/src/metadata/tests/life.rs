@@ -74,7 +74,7 @@ fn acked_records_and_their_dedup_survive_a_kill_on_a_real_disk() {
             let mut pending = Vec::new();
             for batch in 0..30 {
                 let batch = draft(topic, sent + batch * 10, &values(0..10), life % 2 == 0);
-                pending.push(partition.append(batch, None).await.unwrap());
+                pending.push(partition.append(batch, None, false).await.unwrap());
             }
             for (number, receipt) in (0u64..).zip(pending) {
                 let receipt = receipt.await.unwrap();

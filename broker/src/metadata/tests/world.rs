@@ -269,7 +269,7 @@ pub(super) async fn publish(
     partition: &Partition,
     draft: DraftBatch,
 ) -> Result<Receipt, AppendError> {
-    partition.append(draft, None).await?.await
+    partition.append(draft, None, false).await?.await
 }
 
 /// All records of a partition, by offset.

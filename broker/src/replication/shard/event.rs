@@ -5,10 +5,11 @@ use std::fmt;
 use bytes::Bytes;
 use quorate_protocol::{GroupId, HybridTime, LogIndex, Offset, ReplicaId, Term};
 use quorate_storage::{Entry, HardState};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::replication::config::ElectionWindow;
 use crate::replication::group::GroupStatus;
+use crate::replication::inspect::Inspection;
 use crate::replication::machine::StateMachine;
 use crate::replication::message::Message;
 use crate::replication::recovery::Recovered;
@@ -115,6 +116,22 @@ pub enum In<M: StateMachine> {
     },
     /// Ask for votes now.
     Campaign(GroupId),
+    /// Somebody reads what is committed by now, if this replica still leads.
+    Read {
+        /// The group.
+        group: GroupId,
+        /// Settled once all of that is applied here.
+        answer: Answer<()>,
+    },
+    /// What is to be seen of one group; none if it is not here.
+    Inspect {
+        /// The group.
+        group: GroupId,
+        /// Where it is told.
+        tell: oneshot::Sender<Option<Inspection>>,
+    },
+    /// What is to be seen of all groups led here.
+    InspectLed(oneshot::Sender<Vec<(GroupId, Inspection)>>),
     /// Messages to a peer were lost.
     Unreachable {
         /// The group.
@@ -147,7 +164,10 @@ impl<M: StateMachine> fmt::Debug for In<M> {
             Self::Peer(message) => return f.debug_tuple("Peer").field(message).finish(),
             Self::Open(opening) => ("Open", opening.recovered.group()),
             Self::Close(group) => ("Close", *group),
+            Self::InspectLed(_) => return f.write_str("InspectLed"),
             Self::Campaign(group) => ("Campaign", *group),
+            Self::Read { group, .. } => ("Read", *group),
+            Self::Inspect { group, .. } => ("Inspect", *group),
             Self::Propose { group, .. } => ("Propose", *group),
             Self::Change { group, .. } => ("Change", *group),
             Self::Persisted { group, .. } => ("Persisted", *group),

@@ -55,6 +55,20 @@ impl<M: StateMachine> Replica<M> {
             && !self.holds(install.index, install.term)
     }
 
+    /// A peer says how a snapshot ended; it may be an earlier one.
+    pub(super) fn hear_snapshot_status(
+        &mut self,
+        peer: ReplicaId,
+        index: LogIndex,
+        finished: bool,
+    ) -> Result<(), Halt> {
+        let pending = self.raw.raft.prs().get(peer.get());
+        if pending.is_some_and(|progress| progress.pending_snapshot == index.get()) {
+            self.snapshot_report(peer, finished)?;
+        }
+        Ok(())
+    }
+
     /// How a snapshot sent to `peer` ended.
     pub(super) fn snapshot_report(&mut self, peer: ReplicaId, finished: bool) -> Result<(), Halt> {
         let status = if finished {

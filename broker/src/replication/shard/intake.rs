@@ -2,8 +2,10 @@
 
 use quorate_protocol::{GroupId, HybridTime};
 
+use crate::replication::inspect::Inspection;
 use crate::replication::machine::StateMachine;
 use crate::replication::shard::event::{Act, In};
+use crate::replication::shard::replica::Replica;
 use crate::replication::shard::{Halt, Shard};
 use crate::replication::ticket::{Answer, Failure};
 
@@ -38,6 +40,19 @@ impl<M: StateMachine> Shard<M> {
             }
             In::Transfer { group, to } => self.drive(group, out, |replica, _| replica.transfer(to)),
             In::Campaign(group) => self.drive(group, out, |replica, _| replica.campaign()),
+            In::Read { group, answer } => {
+                if let Some(answer) = self.present(group, answer) {
+                    self.drive(group, out, |replica, _| {
+                        replica.offer_read(answer);
+                        Ok(())
+                    });
+                }
+            }
+            // Nobody may be waiting any more.
+            In::Inspect { group, tell } => {
+                drop(tell.send(self.groups.get(&group).map(Replica::inspect)));
+            }
+            In::InspectLed(tell) => drop(tell.send(self.inspect_led())),
             event => self.take_completion(event, out),
         }
     }
@@ -103,6 +118,15 @@ impl<M: StateMachine> Shard<M> {
             In::Staged { install, staged } => self.staged(install, staged, out),
             _ => {}
         }
+    }
+
+    fn inspect_led(&self) -> Vec<(GroupId, Inspection)> {
+        let led = self
+            .groups
+            .iter()
+            .filter(|(_, replica)| replica.is_leader());
+        led.map(|(group, replica)| (*group, replica.inspect()))
+            .collect()
     }
 
     /// The answer back if the group is here; else it is settled.

@@ -28,6 +28,15 @@ pub enum Change {
     Remove(ReplicaId),
 }
 
+impl Change {
+    /// The replica that changes.
+    pub const fn replica(self) -> ReplicaId {
+        match self {
+            Self::Voter(id) | Self::Learner(id) | Self::Remove(id) => id,
+        }
+    }
+}
+
 /// Bytes that are no membership.
 #[derive(Debug, thiserror::Error)]
 #[error(
@@ -52,6 +61,42 @@ impl Membership {
     /// Is `replica` the only one whose vote counts?
     pub fn sole_voter(&self, replica: ReplicaId) -> bool {
         self.voters == [replica] && !self.joint()
+    }
+
+    /// Does it belong to the group?
+    pub fn contains(&self, replica: ReplicaId) -> bool {
+        [&self.voters, &self.outgoing, &self.learners]
+            .iter()
+            .any(|list| list.contains(&replica))
+    }
+
+    /// May these changes be made now? No change at all leaves the joint state.
+    pub(in crate::replication) fn judge(&self, changes: &[Change]) -> Result<(), &'static str> {
+        if self.joint() {
+            return match changes {
+                [] => Ok(()),
+                _ => Err("a joint change is not left yet"),
+            };
+        }
+        if changes.is_empty() {
+            return Err("there is no joint change to leave");
+        }
+        let mut voters = self.voters.clone();
+        for change in changes {
+            let id = change.replica();
+            let known = self.contains(id);
+            voters.retain(|voter| *voter != id);
+            match change {
+                Change::Voter(_) if !known => return Err("a voter must be a learner first"),
+                Change::Remove(_) if !known => return Err("the replica to remove is no member"),
+                Change::Voter(_) => voters.push(id),
+                Change::Learner(_) | Change::Remove(_) => {}
+            }
+        }
+        if voters.is_empty() {
+            return Err("no voter would be left");
+        }
+        Ok(())
     }
 
     /// Four lists, each `count u32 | ids u64`.
@@ -186,6 +231,31 @@ mod tests {
         for end in 0..bytes.len() {
             assert!(Membership::decode(&bytes[..end]).is_err());
         }
+    }
+
+    #[test]
+    fn changes_that_would_break_the_group_are_refused() {
+        let id = ReplicaId::new;
+        let mut members = Membership::of(&ids(&[1, 2, 3]));
+        for wrong in [
+            vec![],
+            vec![Change::Voter(id(4))],
+            vec![Change::Remove(id(4))],
+            vec![
+                Change::Remove(id(1)),
+                Change::Remove(id(2)),
+                Change::Learner(id(3)),
+            ],
+        ] {
+            assert!(members.judge(&wrong).is_err(), "{wrong:?}");
+        }
+        members.judge(&[Change::Learner(id(4))]).unwrap();
+        members.learners = ids(&[4]);
+        let replace = [Change::Voter(id(4)), Change::Remove(id(3))];
+        members.judge(&replace).unwrap();
+        members.outgoing = ids(&[1, 2, 3]);
+        assert!(members.judge(&replace).is_err());
+        members.judge(&[]).unwrap();
     }
 
     #[test]

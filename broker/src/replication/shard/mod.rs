@@ -9,6 +9,7 @@ mod install;
 mod intake;
 pub mod membership;
 mod propose;
+mod read;
 mod ready;
 mod replica;
 mod screen;

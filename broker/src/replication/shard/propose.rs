@@ -22,11 +22,11 @@ impl<M: StateMachine> Replica<M> {
         }
     }
 
-    fn refusal(&self) -> Option<Failure> {
+    pub(super) fn refusal(&self) -> Option<Failure> {
         let standing = self.standing;
         if standing.role != Role::Leader || !self.leads_as_told() {
             Some(Failure::NotLeader {
-                leader: standing.leader,
+                leader: standing.leader.or(self.successor),
                 term: standing.term,
             })
         } else if !standing.ready {
@@ -39,7 +39,7 @@ impl<M: StateMachine> Replica<M> {
     }
 
     /// Is the leadership that the machine knows of still this one?
-    fn leads_as_told(&self) -> bool {
+    pub(super) fn leads_as_told(&self) -> bool {
         self.is_leader() && self.term() == self.standing.term
     }
 
@@ -92,11 +92,15 @@ impl<M: StateMachine> Replica<M> {
             return Ok(());
         }
         let mut seat = self.seat(now);
-        let mut entries = Vec::new();
+        let (mut entries, mut early) = (Vec::new(), Vec::new());
         let mut bytes = 0_usize;
         while let Some((proposal, answer)) = self.next_waiting(bytes, entries.is_empty()) {
             match self.machine.admit(proposal, seat) {
-                Admission::Append { batch, reply } => {
+                Admission::Append {
+                    batch,
+                    reply,
+                    early: at_once,
+                } => {
                     let control = batch.attributes().control;
                     let kind = if control {
                         EntryKind::Control
@@ -113,7 +117,10 @@ impl<M: StateMachine> Replica<M> {
                         "the machine stamps a batch with its seat"
                     );
                     bytes = bytes.saturating_add(entry.batch.len());
-                    self.tickets.add(seat.index, reply, answer);
+                    match reply {
+                        Some(reply) if at_once => early.push((seat.index, reply, answer)),
+                        reply => self.tickets.add(seat.index, reply, answer),
+                    }
                     (seat.index, seat.next_offset) = (seat.index.next(), offsets::end(&entry));
                     entries.push(self.stage_one(entry)?);
                 }
@@ -121,7 +128,11 @@ impl<M: StateMachine> Replica<M> {
                 Admission::Answer(reply) => answer.settle(Ok(reply)),
             }
         }
-        self.append(entries)
+        self.append(entries)?;
+        for (index, reply, answer) in early {
+            self.tickets.settle_early(index, reply, answer);
+        }
+        Ok(())
     }
 
     fn next_waiting(
@@ -163,8 +174,13 @@ impl<M: StateMachine> Replica<M> {
         }
         let bytes = engine::change_bytes(changes).len();
         let busy = self.raw.raft.has_pending_conf() || self.change.is_some() || !self.is_open();
-        if busy || self.membership.joint() != changes.is_empty() || !self.has_room(0, bytes) {
-            answer.settle(Err(Failure::NotReady));
+        let failure = match self.membership.judge(changes) {
+            Err(why) => Some(Failure::ChangeRefused(why)),
+            Ok(()) if busy || !self.has_room(0, bytes) => Some(Failure::ChangePending),
+            Ok(()) => None,
+        };
+        if let Some(failure) = failure {
+            answer.settle(Err(failure));
             return Ok(());
         }
         let index = self.append_change(changes, now)?;

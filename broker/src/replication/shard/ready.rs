@@ -22,6 +22,7 @@ impl<M: StateMachine> Replica<M> {
         self.leave_joint(now)?;
         self.drain_ready(now, out)?;
         self.propose(now)?;
+        self.ask_reads();
         self.drain_ready(now, out)?;
         for peer in std::mem::take(&mut self.unsent) {
             self.raw.report_unreachable(peer.get());
@@ -56,6 +57,7 @@ impl<M: StateMachine> Replica<M> {
             ready.snapshot().is_empty(),
             "snapshots are exchanged as files, never restored"
         );
+        self.confirm_reads(ready.take_read_states());
         let entries = self.take_entries(ready.entries(), now)?;
         let messages = ready.take_messages();
         self.say(&messages, out);
@@ -243,6 +245,10 @@ impl<M: StateMachine> Replica<M> {
         }
         self.machine.role_changed(role, now.term, ready, leader);
         self.refuse_waiting();
+        if (role, now.term) != (before.role, before.term) {
+            self.void_reads();
+        }
+        self.successor = self.successor.filter(|_| leader.is_none());
     }
 
     /// Progress, then answers: whoever is answered can already read.
@@ -257,6 +263,7 @@ impl<M: StateMachine> Replica<M> {
         for (answer, reply) in self.replies.drain(..) {
             answer.settle(Ok(reply));
         }
+        self.serve_reads();
         let status = self.group_status();
         self.status.send_if_modified(|old| {
             let changed = *old != status;

@@ -11,12 +11,14 @@ use tokio::sync::watch;
 use crate::replication::config::{ElectionWindow, ReplicationConfig};
 use crate::replication::engine;
 use crate::replication::group::GroupStatus;
+use crate::replication::inspect::{Inspection, Progress};
 use crate::replication::machine::{Role, StateMachine};
 use crate::replication::message::{Body, Message};
 use crate::replication::offsets::Place;
 use crate::replication::shard::Halt;
 use crate::replication::shard::event::{Act, Epoch, Opening, ReadyNumber};
 use crate::replication::shard::membership::Membership;
+use crate::replication::shard::read::Reads;
 use crate::replication::shard::screen::{Verdict, screen};
 use crate::replication::shard::tickets::Tickets;
 use crate::replication::store::Store;
@@ -73,6 +75,12 @@ pub(super) struct Replica<M: StateMachine> {
     pub(super) waiting: VecDeque<(M::Proposal, Answer<M::Reply>)>,
     pub(super) tickets: Tickets<M::Reply>,
     pub(super) change: Option<(LogIndex, Answer<()>)>,
+    pub(super) reads: Reads,
+    /// Who is to lead next, while nobody else is known to.
+    pub(super) successor: Option<ReplicaId>,
+    /// When each peer was last heard, in ticks.
+    pub(super) heard: Vec<(ReplicaId, u64)>,
+    pub(super) ticks: u64,
     pub(super) membership: Membership,
     pub(super) applied: Place,
     /// Committed and given to us for applying.
@@ -168,6 +176,10 @@ impl<M: StateMachine> Replica<M> {
             waiting: VecDeque::new(),
             tickets: Tickets::new(),
             change: None,
+            reads: Reads::default(),
+            successor: None,
+            heard: Vec::new(),
+            ticks: 0,
             membership: recovered.membership,
             applied,
             apply_until: applied.index,
@@ -222,6 +234,7 @@ impl<M: StateMachine> Replica<M> {
         if let Some((_, answer)) = self.change.take() {
             answer.settle(Err(Failure::Unknown));
         }
+        self.reads.fail(failure);
         self.status.send_modify(|status| {
             status.role = Role::Follower;
             status.leader = None;
@@ -232,6 +245,7 @@ impl<M: StateMachine> Replica<M> {
     /// Gives its machine away for the exchange of its files.
     pub(super) fn stand_aside(mut self) -> (M, watch::Sender<GroupStatus>) {
         self.tickets.fail(Failure::Unknown);
+        self.reads.fail(Failure::Closed);
         (self.machine, self.status)
     }
 
@@ -283,6 +297,10 @@ impl<M: StateMachine> Replica<M> {
         if !sole || self.held.is_empty() {
             self.raw.tick();
         }
+        self.ticks += 1;
+        if self.is_leader() && self.raw.raft.lead_transferee.is_none() {
+            self.successor = None;
+        }
         self.hinted.1 += 1;
         if self.hinted.1 >= HINT_TICKS {
             self.hint(out);
@@ -313,6 +331,7 @@ impl<M: StateMachine> Replica<M> {
     pub(super) fn transfer(&mut self, to: ReplicaId) -> Result<(), Halt> {
         if self.is_leader() {
             self.raw.transfer_leader(to.get());
+            self.successor = self.raw.raft.lead_transferee.map(ReplicaId::new);
         }
         Ok(())
     }
@@ -334,11 +353,25 @@ impl<M: StateMachine> Replica<M> {
             Verdict::Repair(why) => return Err(Halt(why.to_owned())),
             Verdict::Pass => {}
         }
-        if matches!(message.body, Body::Snapshot { .. }) {
-            return self.hear_snapshot(&message, out);
+        self.note_heard(message.from);
+        match message.body {
+            Body::Snapshot { .. } => return self.hear_snapshot(&message, out),
+            Body::SnapshotStatus { index, finished } => {
+                return self.hear_snapshot_status(message.from, index, finished);
+            }
+            _ => {}
         }
         let entries = self.stage(&message)?;
         self.step(&message, entries)
+    }
+
+    fn note_heard(&mut self, peer: ReplicaId) {
+        let now = self.ticks;
+        match self.heard.iter_mut().find(|(known, _)| *known == peer) {
+            Some((_, at)) => *at = now,
+            None if self.membership.contains(peer) => self.heard.push((peer, now)),
+            None => {}
+        }
     }
 
     pub(super) fn step(
@@ -347,7 +380,9 @@ impl<M: StateMachine> Replica<M> {
         entries: Vec<eraftpb::Entry>,
     ) -> Result<(), Halt> {
         // What the engine refuses (an unknown peer's answer) is not ours to judge.
-        drop(self.raw.step(engine::inbound(message, entries)));
+        if let Some(message) = engine::inbound(message, entries) {
+            drop(self.raw.step(message));
+        }
         self.repair_progress();
         Ok(())
     }
@@ -434,6 +469,41 @@ impl<M: StateMachine> Replica<M> {
             headers_only: self.raw.store().headers_only(),
             repaired_progress: self.repaired_progress,
         }
+    }
+
+    pub(super) fn inspect(&self) -> Inspection {
+        let progress = |(id, progress): (&u64, &raft::Progress)| {
+            let replica = ReplicaId::new(*id);
+            Progress {
+                replica,
+                matched: LogIndex::new(progress.matched),
+                active: self.is_active(replica),
+                snapshot: progress.state == raft::ProgressState::Snapshot,
+            }
+        };
+        let mut members: Vec<_> = if self.is_leader() {
+            self.raw.raft.prs().iter().map(progress).collect()
+        } else {
+            Vec::new()
+        };
+        members.sort_unstable_by_key(|member| member.replica);
+        Inspection {
+            role: self.role(),
+            term: self.term(),
+            ready: self.standing.ready,
+            last: LogIndex::new(self.raw.raft.raft_log.last_index()),
+            commit: self.committed(),
+            applied: self.applied.index,
+            membership: self.membership.clone(),
+            progress: members,
+        }
+    }
+
+    fn is_active(&self, peer: ReplicaId) -> bool {
+        let span = u64::try_from(self.raw.raft.election_timeout()).unwrap_or(u64::MAX);
+        let mut heard = self.heard.iter();
+        peer == self.identity.replica
+            || heard.any(|(known, at)| *known == peer && self.ticks.saturating_sub(*at) <= span)
     }
 
     pub(super) fn role(&self) -> Role {

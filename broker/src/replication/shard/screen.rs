@@ -26,7 +26,7 @@ pub(super) fn screen(raw: &RawNode<Store>, message: &Message) -> Verdict {
     let current = message.term.get() >= raw.raft.term;
     let last = LogIndex::new(log.last_index());
     match &message.body {
-        Body::Heartbeat { commit } if current && *commit > last => {
+        Body::Heartbeat { commit, .. } if current && *commit > last => {
             Verdict::Repair("a leader counts on entries that are not here")
         }
         Body::Append { .. } => append(raw, message, current),

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use quorate_protocol::LogIndex;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::replication::ticket::{Answer, Failure};
 
@@ -11,6 +12,8 @@ use crate::replication::ticket::{Answer, Failure};
 pub(super) struct Tickets<R> {
     at_commit: VecDeque<(LogIndex, R, Answer<R>)>,
     at_apply: VecDeque<(LogIndex, Answer<R>)>,
+    /// Room of what was answered early.
+    answered: VecDeque<(LogIndex, Vec<OwnedSemaphorePermit>)>,
 }
 
 impl<R> Tickets<R> {
@@ -18,6 +21,7 @@ impl<R> Tickets<R> {
         Self {
             at_commit: VecDeque::new(),
             at_apply: VecDeque::new(),
+            answered: VecDeque::new(),
         }
     }
 
@@ -31,6 +35,12 @@ impl<R> Tickets<R> {
         }
     }
 
+    /// Entry `index` is in the log and answered; its room stays taken until it is committed.
+    pub(super) fn settle_early(&mut self, index: LogIndex, reply: R, answer: Answer<R>) {
+        self.answered
+            .push_back((index, answer.settle_early(Ok(reply))));
+    }
+
     /// Everything up to `commit` is committed.
     pub(super) fn settle_committed(&mut self, commit: LogIndex) {
         while self
@@ -42,6 +52,8 @@ impl<R> Tickets<R> {
                 answer.settle(Ok(reply));
             }
         }
+        let open = self.answered.partition_point(|held| held.0 <= commit);
+        drop(self.answered.drain(..open));
     }
 
     /// Who waits for the apply of `index`.
@@ -56,6 +68,7 @@ impl<R> Tickets<R> {
 
     /// Leadership ended: what is not committed may or may not stay.
     pub(super) fn lose(&mut self, commit: LogIndex) {
+        self.answered.clear();
         let from = self.at_commit.partition_point(|ticket| ticket.0 <= commit);
         for (_, _, answer) in self.at_commit.drain(from..) {
             answer.settle(Err(Failure::Unknown));
@@ -68,6 +81,7 @@ impl<R> Tickets<R> {
 
     /// No outcome will ever be known here.
     pub(super) fn fail(&mut self, failure: Failure) {
+        self.answered.clear();
         let at_commit = self.at_commit.drain(..).map(|ticket| ticket.2);
         for answer in at_commit.chain(self.at_apply.drain(..).map(|ticket| ticket.1)) {
             answer.settle(Err(failure));

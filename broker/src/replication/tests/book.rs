@@ -109,6 +109,7 @@ impl Book {
         Admission::Append {
             batch,
             reply: now.then_some(receipt),
+            early: false,
         }
     }
 }
@@ -156,6 +157,7 @@ impl StateMachine for Book {
                 Admission::Append {
                     batch,
                     reply: Some(receipt),
+                    early: false,
                 }
             }
         }

@@ -59,7 +59,10 @@ fn a_sole_voter_with_a_write_under_way_is_not_ticked() {
     sim.work_all(1);
     sim.propose(1, 1, 10);
     // A stray message of a higher term deposes it while its write is under way.
-    let stray = Body::Heartbeat { commit: index(1) };
+    let stray = Body::Heartbeat {
+        commit: index(1),
+        question: 0,
+    };
     sim.feed(1, vec![In::Peer(message(2, 1, 9, stray))]);
     assert_eq!(sim.glance(1).role, Role::Follower);
     for _ in 0..60 {
@@ -155,7 +158,10 @@ fn a_leader_that_counts_on_lost_entries_ends_the_replica() {
     let mut sim = Sim::new(1, &[1, 2, 3]);
     sim.elect();
     sim.converge();
-    let past = Body::Heartbeat { commit: index(99) };
+    let past = Body::Heartbeat {
+        commit: index(99),
+        question: 0,
+    };
     assert!(ends(&mut sim, 1, message(2, 1, 50, past)));
     sim.propose(1, 1, 1);
     let refused = sim.number();
@@ -189,7 +195,10 @@ fn strangers_are_not_heard() {
     let mut sim = Sim::new(1, &[1, 2, 3]);
     sim.elect();
     let term = sim.glance(1).term;
-    let heartbeat = Body::Heartbeat { commit: index(99) };
+    let heartbeat = Body::Heartbeat {
+        commit: index(99),
+        question: 0,
+    };
     for strange in [
         Message {
             tag: quorate_protocol::GroupTag::new(6),

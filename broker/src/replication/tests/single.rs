@@ -12,7 +12,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::replication::OpenError;
 use crate::replication::tests::book::{Ask, Book, GROUP, time};
-use crate::replication::{Environment, Failure, Group, GroupSpec, Replication, ReplicationConfig};
+use crate::replication::{
+    Durability, Environment, Failure, Group, GroupSpec, Replication, ReplicationConfig,
+};
 
 fn spec(dir: &str, segment_bytes: u64) -> GroupSpec {
     GroupSpec {
@@ -20,6 +22,8 @@ fn spec(dir: &str, segment_bytes: u64) -> GroupSpec {
         tag: GroupTag::new(3),
         replica: ReplicaId::new(11),
         voters: vec![ReplicaId::new(11)],
+        holders: Vec::new(),
+        durability: Durability::Flush,
         dir: PathBuf::from(dir),
         log: LogConfig {
             segment_bytes: ByteSize::new(segment_bytes),

@@ -9,7 +9,7 @@ use quorate_protocol::{ByteSize, GroupTag, LogIndex, ReplicaId, Term};
 use quorate_storage::{Crash, Lane, LogConfig, LogReader, MemoryStorage, StateLog, Storage};
 use tokio::sync::watch;
 
-use crate::replication::config::{ElectionWindow, GroupSpec, ReplicationConfig};
+use crate::replication::config::{Durability, ElectionWindow, GroupSpec, ReplicationConfig};
 use crate::replication::flush::Disk;
 use crate::replication::group::GroupStatus;
 use crate::replication::inbox::Inbox;
@@ -104,6 +104,8 @@ impl Node {
             tag: TAG,
             replica: replica(self.id),
             voters: self.voters.iter().copied().map(replica).collect(),
+            holders: Vec::new(),
+            durability: Durability::Flush,
             dir: dir.to_owned(),
             log: LogConfig {
                 segment_bytes: ByteSize::new(4096 + 1800),

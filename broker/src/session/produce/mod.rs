@@ -282,7 +282,8 @@ impl Producing<'_> {
         match draft {
             Ok(draft) => {
                 let (partition, expect) = (self.partition.clone(), header.expect_offset);
-                let append = async move { partition.append(draft, expect).await };
+                let early = header.level <= AckLevel::LEADER;
+                let append = async move { partition.append(draft, expect, early).await };
                 self.account.in_flight.enter(terms, Box::pin(append));
             }
             Err(error) => self.account.in_flight.fail(terms, error),

@@ -1,0 +1,137 @@
+//! Which broker holds which replica: as told, and as learned from what replicas say.
+
+use std::collections::BTreeMap;
+
+use parking_lot::Mutex;
+use quorate_protocol::{BrokerId, GroupId, ReplicaId};
+
+/// Replicas learned per group: more than that many strangers have nothing to say.
+const LEARNED_MAX: usize = 16;
+
+/// The replicas of one group.
+#[derive(Debug, Default)]
+struct Holders {
+    told: Vec<(ReplicaId, BrokerId)>,
+    /// Of replicas nobody told us about yet.
+    learned: Vec<(ReplicaId, BrokerId)>,
+}
+
+/// The replicas of all open groups.
+#[derive(Debug, Default)]
+pub(super) struct Routes(Mutex<BTreeMap<GroupId, Holders>>);
+
+impl Routes {
+    /// A group is here, and its replicas live there.
+    pub(super) fn set(&self, group: GroupId, holders: Vec<(ReplicaId, BrokerId)>) {
+        self.0.lock().entry(group).or_default().tell(holders);
+    }
+
+    /// The replicas of a group live elsewhere; nothing if the group is not here.
+    pub(super) fn update(&self, group: GroupId, holders: Vec<(ReplicaId, BrokerId)>) {
+        if let Some(known) = self.0.lock().get_mut(&group) {
+            known.tell(holders);
+        }
+    }
+
+    /// A group is not here any more.
+    pub(super) fn forget(&self, group: GroupId) {
+        self.0.lock().remove(&group);
+    }
+
+    /// The broker that holds a replica.
+    pub(super) fn broker_of(&self, group: GroupId, replica: ReplicaId) -> Option<BrokerId> {
+        self.0.lock().get(&group)?.find(replica)
+    }
+
+    /// Whether a broker may speak for a replica. One that was never heard of is believed.
+    pub(super) fn admits(&self, group: GroupId, replica: ReplicaId, broker: BrokerId) -> bool {
+        let mut groups = self.0.lock();
+        let Some(holders) = groups.get_mut(&group) else {
+            return false;
+        };
+        if let Some(known) = holders.find(replica) {
+            return known == broker;
+        }
+        let room = holders.learned.len() < LEARNED_MAX;
+        if room {
+            holders.learned.push((replica, broker));
+        }
+        room
+    }
+
+    /// All replicas on a broker.
+    pub(super) fn on(&self, broker: BrokerId) -> Vec<(GroupId, ReplicaId)> {
+        let groups = self.0.lock();
+        let all = groups
+            .iter()
+            .flat_map(|(group, holders)| holders.all().map(|(replica, at)| (*group, replica, at)));
+        all.filter(|(_, _, at)| *at == broker)
+            .map(|(group, replica, _)| (group, replica))
+            .collect()
+    }
+}
+
+impl Holders {
+    fn tell(&mut self, told: Vec<(ReplicaId, BrokerId)>) {
+        self.learned
+            .retain(|(replica, _)| !told.iter().any(|(known, _)| known == replica));
+        self.told = told;
+    }
+
+    fn all(&self) -> impl Iterator<Item = (ReplicaId, BrokerId)> {
+        self.told.iter().chain(&self.learned).copied()
+    }
+
+    fn find(&self, replica: ReplicaId) -> Option<BrokerId> {
+        self.all()
+            .find(|(held, _)| *held == replica)
+            .map(|(_, broker)| broker)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GROUP: GroupId = GroupId::new(3);
+
+    fn at(replica: u64, broker: u16) -> (ReplicaId, BrokerId) {
+        (ReplicaId::new(replica), BrokerId::new(broker))
+    }
+
+    #[test]
+    fn a_new_replica_is_found_where_it_spoke_from_until_it_is_told() {
+        let routes = Routes::default();
+        let (replica, broker) = at(9, 4);
+        assert!(!routes.admits(GROUP, replica, broker), "no such group yet");
+        routes.set(GROUP, vec![at(1, 1), at(2, 2)]);
+        assert_eq!(routes.broker_of(GROUP, replica), None);
+        assert!(routes.admits(GROUP, replica, broker));
+        assert_eq!(routes.broker_of(GROUP, replica), Some(broker));
+        assert!(
+            !routes.admits(GROUP, replica, BrokerId::new(5)),
+            "a replica lives on one broker"
+        );
+        assert!(!routes.admits(GROUP, ReplicaId::new(1), BrokerId::new(2)));
+        routes.update(GROUP, vec![at(1, 1), at(9, 7)]);
+        assert_eq!(routes.broker_of(GROUP, replica), Some(BrokerId::new(7)));
+        assert_eq!(
+            routes.on(BrokerId::new(7)),
+            [(GROUP, replica)],
+            "told comes first"
+        );
+        routes.forget(GROUP);
+        assert_eq!(routes.broker_of(GROUP, replica), None);
+    }
+
+    #[test]
+    fn strangers_are_learned_within_a_bound() {
+        let routes = Routes::default();
+        routes.set(GROUP, Vec::new());
+        let admitted = (1..100).filter(|id| {
+            let (replica, broker) = at(*id, 3);
+            routes.admits(GROUP, replica, broker)
+        });
+        assert_eq!(admitted.count(), LEARNED_MAX);
+    }
+}
