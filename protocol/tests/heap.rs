@@ -26,6 +26,8 @@ use crate::samples::Source;
 use crate::samples::WIRE_TYPES;
 use crate::samples::WireType;
 use crate::samples::draft_of;
+use crate::samples::envelope_body;
+use crate::samples::message_of;
 use crate::samples::records_of;
 
 #[global_allocator]
@@ -162,6 +164,12 @@ fn check_batches() {
         check("records", &noise, |bytes| {
             records(bytes, 65_536, 0).all(|record| record.is_ok())
         });
+        check("envelope", &noise, |bytes| {
+            Envelope::decode(Bytes::copy_from_slice(bytes)).is_ok()
+        });
+        check("chunk", &noise, |bytes| {
+            SnapshotChunk::decode(Bytes::copy_from_slice(bytes)).is_ok()
+        });
         check("publish", &noise, |bytes| {
             PublishHeader::parse(bytes).is_ok()
         });
@@ -174,6 +182,34 @@ fn check_batches() {
     assert_eq!(records_of(&small.stamp(stamp)).unwrap().len(), 1);
 }
 
+fn check_envelopes() {
+    let long = OwnedRecord {
+        value: Some(vec![0; 100_000]),
+        ..OwnedRecord::sample(&mut Source::smallest())
+    };
+    let batch = draft_of(&[long], false, Sample::sample(&mut Source::smallest()))
+        .stamp(Sample::sample(&mut Source::smallest()));
+    let mut message = message_of(1, &mut Source::smallest());
+    if let PeerBody::Append { entries, .. } = &mut message.body {
+        *entries = vec![PeerEntry { kind: 0, batch }; 50];
+    }
+    let (channel, messages) = (1, vec![message]);
+    let envelope = Envelope { channel, messages };
+    let mut frame = Vec::new();
+    let used = allocated(|| frame = envelope.encode());
+    assert!(used < 20_000, "large batches are not copied: {used}");
+    let body = envelope_body(&envelope);
+    let used = allocated(|| assert!(Envelope::decode(body).is_ok()));
+    assert!(used < 20_000, "batches share what was received: {used}");
+
+    let (channel, small) = (0, message_of(0, &mut Source::smallest()));
+    let messages = vec![small; 10_000];
+    let body = envelope_body(&Envelope { channel, messages });
+    check("envelope", &body, |bytes| {
+        Envelope::decode(Bytes::copy_from_slice(bytes)).is_ok()
+    });
+}
+
 #[test]
 fn reading_takes_little_memory() {
     assert!(allocated(|| drop(std::hint::black_box(vec![1u8; 5000]))) >= 5000);
@@ -181,4 +217,5 @@ fn reading_takes_little_memory() {
     check_lists_of_lists();
     check_sampled();
     check_batches();
+    check_envelopes();
 }

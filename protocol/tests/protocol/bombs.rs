@@ -1,5 +1,6 @@
 //! Few bytes that claim to be many.
 
+use bytes::Bytes;
 use bytes::BytesMut;
 use quorate_protocol::*;
 
@@ -47,6 +48,62 @@ fn no_input_nests() {
                 wire_type.name
             );
         }
+    }
+}
+
+#[test]
+fn an_envelope_cannot_announce_more_than_it_holds() {
+    let announce = |messages: u32, entries: u32| {
+        let mut body = vec![0; 4];
+        body.extend(messages.to_le_bytes());
+        body.extend([0, 0, 0, 0, 1, 0, 0, 0]);
+        body.extend([0; 56]);
+        body.extend(entries.to_le_bytes());
+        Envelope::decode(Bytes::from(body))
+    };
+    assert!(announce(1, 0).is_ok());
+    for (messages, entries) in [(1, 1), (1, u32::MAX), (2, 0), (u32::MAX, 0)] {
+        assert!(announce(messages, entries).is_err());
+    }
+}
+
+#[test]
+fn bits_without_a_meaning_are_refused_in_an_envelope() {
+    let message = |number: u8, flags: u8| {
+        let mut body = vec![0, 0, 0, 0, 1, 0, 0, 0];
+        body.extend([0, 0, 0, 0, number, flags, 0, 0]);
+        body.extend([0; 32 + 32]);
+        body
+    };
+    for (number, fields, flags) in [
+        (2, 16, 0),
+        (3, 32, 0),
+        (4, 16, 0),
+        (5, 16, 0),
+        (6, 32, 3),
+        (7, 16, 3),
+        (8, 16, 0),
+        (9, 8, 1),
+        (10, 0, 0),
+    ] {
+        for given in 0..=u8::MAX {
+            let mut body = message(number, given);
+            body.truncate(48 + fields);
+            let read = Envelope::decode(Bytes::from(body));
+            assert_eq!(
+                read.is_ok(),
+                given & !flags == 0,
+                "type {number}, flags {given}"
+            );
+        }
+    }
+    for number in [0, 11, u8::MAX] {
+        assert!(Envelope::decode(Bytes::from(message(number, 0))).is_err());
+    }
+    for reserved in [1, 2, 3, 14, 15] {
+        let mut body = message(3, 0);
+        body[reserved] = 1;
+        assert!(Envelope::decode(Bytes::from(body)).is_err(), "{reserved}");
     }
 }
 

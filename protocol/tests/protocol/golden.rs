@@ -17,6 +17,7 @@ use crate::samples::Sample;
 use crate::samples::Source;
 use crate::samples::WIRE_TYPES;
 use crate::samples::draft_of;
+use crate::samples::message_of;
 use crate::samples::records_of;
 
 const LIMITS: Limits = Limits {
@@ -173,6 +174,61 @@ fn records_cases() -> Vec<Case> {
     [("min", one), ("max", two)].into_iter().map(case).collect()
 }
 
+/// One envelope per type of message, and one that has all of them.
+fn envelope_cases() -> Vec<Case> {
+    let all = |mut source: Source<'_>| -> Vec<PeerMessage> {
+        (0..10).map(|kind| message_of(kind, &mut source)).collect()
+    };
+    let mut source = Source::largest();
+    let long = OwnedRecord {
+        key: None,
+        value: Some(vec![7; 5000]),
+        headers: Vec::new(),
+        timestamp_us: 1,
+    };
+    let long = PeerEntry {
+        kind: 3,
+        batch: draft_of(&[long], false, Sample::sample(&mut source))
+            .stamp(Sample::sample(&mut source)),
+    };
+    let mut most = all(Source::largest());
+    most.extend(all(Source::largest()));
+    for message in &mut most {
+        if let PeerBody::Append { entries, .. } = &mut message.body {
+            entries.insert(1, long.clone());
+        }
+    }
+    let cases = [
+        ("empty", 0, Vec::new()),
+        ("min", 0, all(Source::smallest())),
+        ("max", u8::MAX, most),
+    ];
+    let case = |(case, channel, messages): (&str, u8, Vec<PeerMessage>)| {
+        let envelope = Envelope { channel, messages };
+        Case {
+            name: format!("envelope.v1.{case}"),
+            bytes: envelope.encode().concat(),
+            text: format!("{envelope:#?}\n"),
+        }
+    };
+    cases.into_iter().map(case).collect()
+}
+
+fn chunk_cases() -> Vec<Case> {
+    let case = |(case, mut source): (&str, Source<'_>)| {
+        let chunk = SnapshotChunk::sample(&mut source);
+        Case {
+            name: format!("snapshot_chunk.v1.{case}"),
+            bytes: [&chunk.frame_prefix()[..], &chunk.bytes].concat(),
+            text: format!("{chunk:#?}\n"),
+        }
+    };
+    [("min", Source::smallest()), ("max", Source::largest())]
+        .into_iter()
+        .map(case)
+        .collect()
+}
+
 fn split_frame(frame: &[u8]) -> (FrameHeader, &[u8]) {
     let (header, body) = frame.split_first_chunk().unwrap();
     let header = FrameHeader::parse(header, &LIMITS).unwrap();
@@ -283,12 +339,44 @@ fn stored_records_read_back_unchanged() {
 }
 
 #[test]
+fn stored_envelopes_and_chunks_read_back_unchanged() {
+    type Read = fn(&[u8]) -> Result<String, DecodeError>;
+    let envelope: Read = |body| {
+        let body = Bytes::copy_from_slice(body);
+        Envelope::decode(body).map(|envelope| format!("{envelope:#?}\n"))
+    };
+    let chunk: Read = |body| {
+        let body = Bytes::copy_from_slice(body);
+        SnapshotChunk::decode(body).map(|chunk| format!("{chunk:#?}\n"))
+    };
+    for (cases, kind, read) in [
+        (envelope_cases(), Kind::ENVELOPE, envelope),
+        (chunk_cases(), Kind::SNAPSHOT_CHUNK, chunk),
+    ] {
+        for case in cases {
+            let name = &case.name;
+            let stored = stored(&case);
+            assert_eq!(stored, case.bytes, "{name} is written differently now");
+            let (header, body) = split_frame(&stored);
+            assert_eq!((header.kind, header.version), (kind, 1));
+            assert_eq!(read(body).unwrap(), case.text, "{name}");
+            for len in 0..body.len() {
+                assert!(read(&body[..len]).is_err(), "{name} cut at {len}");
+            }
+            assert!(read(&[body, &[0]].concat()).is_err(), "{name} and a byte");
+        }
+    }
+}
+
+#[test]
 fn every_stored_file_belongs_to_a_case() {
     let cases = [
         message_cases(),
         batch_cases(),
         publish_cases(),
         records_cases(),
+        envelope_cases(),
+        chunk_cases(),
     ];
     let known: BTreeSet<String> = cases
         .iter()

@@ -10,6 +10,7 @@ use crate::samples::Sample;
 use crate::samples::Source;
 use crate::samples::WIRE_TYPES;
 use crate::samples::draft_of;
+use crate::samples::envelope_body;
 use crate::samples::records_of;
 
 fn sampled_records(choices: &[Vec<u8>]) -> Vec<OwnedRecord> {
@@ -141,6 +142,70 @@ proptest! {
         let payload = damaged(batch.payload().to_vec(), &hits, cut);
         for record in records(&payload, batch.record_count(), 0).flatten() {
             prop_assert_eq!(record.headers().count(), record.headers().len());
+        }
+    }
+
+    #[test]
+    fn every_envelope_reads_back_equal(
+        choices in prop::collection::vec(any::<u8>(), 0..1500),
+        value_len in 0usize..10_000,
+    ) {
+        let mut source = Source::bytes(&choices);
+        let mut envelope = Envelope::sample(&mut source);
+        for message in &mut envelope.messages {
+            if let PeerBody::Append { entries, .. } = &mut message.body {
+                let record = OwnedRecord {
+                    key: None,
+                    value: Some(vec![1; value_len]),
+                    headers: Vec::new(),
+                    timestamp_us: 1,
+                };
+                let identity = Sample::sample(&mut source);
+                let batch = draft_of(&[record], false, identity).stamp(Sample::sample(&mut source));
+                entries.push(PeerEntry { kind: 0, batch });
+            }
+        }
+        let body = envelope_body(&envelope);
+        let lens = envelope.messages.iter().map(Envelope::encoded_len);
+        prop_assert_eq!(lens.sum::<usize>() + 8, body.len());
+        prop_assert_eq!(Envelope::decode(body.clone()).unwrap(), envelope);
+        let cut = body.len() / 2;
+        prop_assert!(Envelope::decode(body.slice(..cut)).is_err());
+        prop_assert!(Envelope::decode(body.slice(..body.len() - 1)).is_err());
+    }
+
+    #[test]
+    fn a_damaged_envelope_is_an_envelope_or_an_error(
+        choices in prop::collection::vec(any::<u8>(), 0..1500),
+        hits in hits(),
+        cut: Option<prop::sample::Index>,
+    ) {
+        let envelope = Envelope::sample(&mut Source::bytes(&choices));
+        let body = damaged(envelope_body(&envelope).to_vec(), &hits, cut);
+        if let Ok(read) = Envelope::decode(Bytes::from(body.clone())) {
+            prop_assert_eq!(envelope_body(&read), body);
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_peer_frames_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        if let Ok(envelope) = Envelope::decode(Bytes::from(bytes.clone())) {
+            prop_assert_eq!(&envelope_body(&envelope)[..], &bytes);
+        }
+        prop_assert!(SnapshotChunk::decode(Bytes::from(bytes)).is_err());
+    }
+
+    #[test]
+    fn a_damaged_chunk_is_refused_unless_its_place_changed(
+        choices in prop::collection::vec(any::<u8>(), 0..100),
+        hits in hits(),
+        cut: Option<prop::sample::Index>,
+    ) {
+        let chunk = SnapshotChunk::sample(&mut Source::bytes(&choices));
+        let body = [&chunk.frame_prefix()[FRAME_HEADER_LEN..], &chunk.bytes].concat();
+        prop_assert_eq!(SnapshotChunk::decode(Bytes::from(body.clone())), Ok(chunk.clone()));
+        if let Ok(read) = SnapshotChunk::decode(Bytes::from(damaged(body, &hits, cut))) {
+            prop_assert_eq!(read.bytes, chunk.bytes);
         }
     }
 }

@@ -438,6 +438,89 @@ impl Sample for Stamp {
     }
 }
 
+impl Sample for PeerEntry {
+    fn sample(source: &mut Source<'_>) -> Self {
+        let record = OwnedRecord::sample(source);
+        let draft = draft_of(&[record], false, Sample::sample(source));
+        Self {
+            kind: Sample::sample(source),
+            batch: draft.stamp(Sample::sample(source)),
+        }
+    }
+}
+
+impl Sample for PeerMessage {
+    fn sample(source: &mut Source<'_>) -> Self {
+        let kind = source.byte() % 10;
+        message_of(kind, source)
+    }
+}
+
+/// A message of one of the ten types.
+pub(crate) fn message_of(kind: u8, source: &mut Source<'_>) -> PeerMessage {
+    PeerMessage {
+        group: Sample::sample(source),
+        tag: Sample::sample(source),
+        from: Sample::sample(source),
+        to: Sample::sample(source),
+        term: Sample::sample(source),
+        body: peer_body(kind, source),
+    }
+}
+
+macro_rules! sampled {
+    ($source:ident $name:ident { $($field:ident)* }) => {
+        PeerBody::$name { $($field: Sample::sample($source),)* }
+    };
+}
+
+fn peer_body(kind: u8, source: &mut Source<'_>) -> PeerBody {
+    match kind {
+        0 => PeerBody::TimeoutNow,
+        1 => PeerBody::Append {
+            previous: Sample::sample(source),
+            previous_term: Sample::sample(source),
+            commit: Sample::sample(source),
+            entries: Bounded::<_, 5>::sample(source).into_vec(),
+        },
+        2 => sampled!(source Appended { index commit }),
+        3 => sampled!(source Mismatch { index commit hint hint_term }),
+        4 => sampled!(source Heartbeat { commit context }),
+        5 => sampled!(source HeartbeatReply { commit context }),
+        6 => sampled!(source Vote { pre transfer last last_term commit commit_term }),
+        7 => sampled!(source VoteReply { pre granted commit commit_term }),
+        8 => sampled!(source Snapshot { index term }),
+        _ => sampled!(source SnapshotStatus { index finished }),
+    }
+}
+
+impl Sample for Envelope {
+    fn sample(source: &mut Source<'_>) -> Self {
+        Self {
+            channel: Sample::sample(source),
+            messages: Bounded::<_, 5>::sample(source).into_vec(),
+        }
+    }
+}
+
+/// The body of an envelope's frame, in one piece.
+pub(crate) fn envelope_body(envelope: &Envelope) -> Bytes {
+    let frame = envelope.encode().concat();
+    Bytes::copy_from_slice(frame.get(FRAME_HEADER_LEN..).unwrap())
+}
+
+impl Sample for SnapshotChunk {
+    fn sample(source: &mut Source<'_>) -> Self {
+        let mut bytes = Blob::<64>::sample(source).as_bytes().to_vec();
+        bytes.push(source.byte());
+        Self {
+            file: Sample::sample(source),
+            at: Sample::sample(source),
+            bytes: bytes.into(),
+        }
+    }
+}
+
 /// A finished batch of these records.
 pub(crate) fn draft_of(records: &[OwnedRecord], ids: bool, identity: BatchIdentity) -> DraftBatch {
     let mut builder = BatchBuilder::new(0);
