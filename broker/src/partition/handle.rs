@@ -10,6 +10,7 @@ use quorate_protocol::ByteSize;
 use quorate_protocol::DraftBatch;
 use quorate_protocol::Offset;
 use quorate_protocol::RecordBatch;
+use quorate_protocol::ReplicaId;
 use quorate_protocol::Start;
 use quorate_protocol::Term;
 use quorate_protocol::Until;
@@ -29,9 +30,12 @@ use crate::partition::retention;
 use crate::partition::retention::Step;
 use crate::partition::spec::Members;
 use crate::partition::spec::PartitionSpec;
+use crate::replication::Change;
 use crate::replication::Failure;
 use crate::replication::Group;
+use crate::replication::Inspection;
 use crate::replication::Role;
+use crate::replication::Ticket;
 
 /// One partition that this broker holds. Clones are cheap and mean the same partition.
 #[derive(Debug, Clone)]
@@ -159,6 +163,30 @@ impl Partition {
         self.shared.progress.leadership()
     }
 
+    /// Whether this replica leads, and its leadership is ready.
+    #[must_use]
+    pub fn is_led(&self) -> bool {
+        self.shared.progress.is_led()
+    }
+
+    /// Asks another replica to lead instead of this one; nothing happens unless this one leads.
+    /// Batches wait meanwhile, and go on here if the other does not take over within an election
+    /// time.
+    pub fn transfer(&self, to: ReplicaId) {
+        self.shared.group.transfer(to);
+    }
+
+    /// Changes who belongs to the group, on its leader: two or more changes are one joint change.
+    /// The ticket is settled once that is applied here.
+    pub fn change(&self, changes: Vec<Change>) -> Ticket<()> {
+        self.shared.group.change(changes)
+    }
+
+    /// What is to be seen of this replica; none once it has ended.
+    pub async fn inspect(&self) -> Option<Inspection> {
+        self.shared.group.inspect().await
+    }
+
     /// The broker that leads the partition, if known.
     #[must_use]
     pub fn leader(&self) -> Option<BrokerId> {
@@ -230,8 +258,7 @@ impl Partition {
     /// Whether offsets given out now will not be seen to go back: before a leader is ready, its
     /// high watermark may lie below what was committed.
     fn serving(&self) -> Result<(), PartitionReadError> {
-        let ready = self.leadership().borrow().ready;
-        if ready {
+        if self.is_led() {
             Ok(())
         } else {
             Err(PartitionReadError::NotServing)

@@ -354,7 +354,7 @@ mod tests {
 
     fn machine(settings: &TopicSettings) -> PartitionMachine {
         let rules = Rules::new(TOPIC, settings, ByteSize::new(1 << 16));
-        PartitionMachine::new(rules, Arc::new(Progress::new()))
+        PartitionMachine::new(rules, Arc::new(Progress::new(Arc::default())))
     }
 
     #[derive(Debug, Clone)]

@@ -2,6 +2,8 @@
 //!
 //! Written by the replica's machine, read by any number of sessions; holds numbers, no records.
 
+use std::sync::Arc;
+
 use quorate_protocol::Offset;
 use quorate_protocol::ReplicaId;
 use quorate_protocol::Term;
@@ -33,13 +35,15 @@ impl Leadership {
 /// The sending halves of a partition's watches.
 #[derive(Debug)]
 pub(crate) struct Progress {
+    /// Of all partitions together: how often any of them changed its leadership.
+    leaderships: Arc<watch::Sender<u64>>,
     high_watermark: watch::Sender<Offset>,
     log_start: watch::Sender<Offset>,
     leadership: watch::Sender<Leadership>,
 }
 
 impl Progress {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(leaderships: Arc<watch::Sender<u64>>) -> Self {
         let leadership = Leadership {
             role: Role::Follower,
             term: Term::new(0),
@@ -47,6 +51,7 @@ impl Progress {
             leader: None,
         };
         Self {
+            leaderships,
             high_watermark: watch::Sender::new(Offset::ZERO),
             log_start: watch::Sender::new(Offset::ZERO),
             leadership: watch::Sender::new(leadership),
@@ -59,7 +64,10 @@ impl Progress {
     }
 
     pub(crate) fn led_by(&self, leadership: Leadership) {
-        replace(&self.leadership, leadership);
+        if replace(&self.leadership, leadership) {
+            self.leaderships
+                .send_modify(|changes| *changes = changes.wrapping_add(1));
+        }
     }
 
     pub(crate) fn high_watermark(&self) -> watch::Receiver<Offset> {
@@ -74,6 +82,10 @@ impl Progress {
         self.leadership.subscribe()
     }
 
+    pub(crate) fn is_led(&self) -> bool {
+        self.leadership.borrow().ready
+    }
+
     /// Log start and high watermark of one moment.
     pub(crate) fn range(&self) -> (Offset, Offset) {
         // The end is read last: it never lies before a start that was read earlier.
@@ -82,10 +94,11 @@ impl Progress {
     }
 }
 
-fn replace<T: PartialEq>(watch: &watch::Sender<T>, value: T) {
+/// True: it was another value before.
+fn replace<T: PartialEq>(watch: &watch::Sender<T>, value: T) -> bool {
     watch.send_if_modified(|current| {
         let changed = *current != value;
         *current = value;
         changed
-    });
+    })
 }

@@ -17,6 +17,7 @@ use quorate_protocol::PartitionId;
 use quorate_protocol::TopicId;
 use quorate_storage::Storage;
 use quorate_storage::log_exists;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -34,6 +35,7 @@ use crate::replication;
 use crate::replication::Durability;
 use crate::replication::Failure;
 use crate::replication::GroupSpec;
+use crate::replication::Inspection;
 use crate::replication::Replication;
 
 /// How long retention waits for one partition before it turns to the next.
@@ -119,14 +121,15 @@ struct Shared {
     config: Config,
     replication: Replication<PartitionMachine>,
     storage: Arc<dyn Storage>,
-    open: RwLock<BTreeMap<(TopicId, PartitionId), Slot>>,
+    open: RwLock<Open>,
+    leaderships: Arc<watch::Sender<u64>>,
 }
 
-/// An open partition, and whether sessions may find it.
-#[derive(Debug)]
-struct Slot {
-    partition: Partition,
-    published: bool,
+/// The open partitions; sessions find those that are published.
+#[derive(Debug, Default)]
+struct Open {
+    groups: BTreeMap<GroupId, Partition>,
+    published: BTreeMap<(TopicId, PartitionId), Partition>,
 }
 
 impl Registry {
@@ -148,6 +151,7 @@ impl Registry {
                 replication,
                 storage,
                 open,
+                leaderships: Arc::default(),
             }),
         };
         let retained = registry.clone();
@@ -169,43 +173,67 @@ impl Registry {
         self.shared.config.segment_bytes
     }
 
-    /// An open partition.
+    /// A published partition.
     #[must_use]
     pub fn get(&self, topic: TopicId, partition: PartitionId) -> Option<Partition> {
         let open = self.shared.open.read();
-        let slot = open.get(&(topic, partition))?;
-        slot.published.then(|| slot.partition.clone())
+        open.published.get(&(topic, partition)).cloned()
+    }
+
+    /// The open partition of a group, published or not.
+    #[must_use]
+    pub fn by_group(&self, group: GroupId) -> Option<Partition> {
+        self.shared.open.read().groups.get(&group).cloned()
     }
 
     /// All published partitions, in the order of topic and partition.
     #[must_use]
     pub fn all(&self) -> Vec<Partition> {
-        let open = self.shared.open.read();
-        let published = open.values().filter(|slot| slot.published);
-        published.map(|slot| slot.partition.clone()).collect()
+        self.shared
+            .open
+            .read()
+            .published
+            .values()
+            .cloned()
+            .collect()
     }
 
     /// The published partitions that this broker leads and whose leadership is ready.
     #[must_use]
     pub fn led(&self) -> Vec<Partition> {
-        let mut led = self.all();
-        led.retain(|partition| partition.leadership().borrow().ready);
-        led
+        let open = self.shared.open.read();
+        let led = open
+            .published
+            .values()
+            .filter(|partition| partition.is_led());
+        led.cloned().collect()
+    }
+
+    /// Rises whenever the leadership of any partition here changes.
+    #[must_use]
+    pub fn leaderships(&self) -> watch::Receiver<u64> {
+        self.shared.leaderships.subscribe()
+    }
+
+    /// What is to be seen of all groups led here, in one call.
+    pub async fn inspect_led(&self) -> Vec<(GroupId, Inspection)> {
+        self.shared.replication.inspect_led().await
     }
 
     /// Notes where the replicas of an open partition are now; what else the specification says
     /// never changes. False: this replica of it is not open here.
     pub fn update(&self, spec: &PartitionSpec) -> bool {
-        let open = self.shared.open.read();
-        let Some(slot) = open.get(&(spec.topic, spec.partition)) else {
+        let Some(partition) = self.by_group(spec.group) else {
             return false;
         };
-        let own = slot.partition.spec();
-        if (own.group, own.tag, own.replica) != (spec.group, spec.tag, spec.replica) {
+        let own = partition.spec();
+        if (own.tag, own.replica) != (spec.tag, spec.replica) {
             return false;
         }
-        if slot.partition.members() != spec.members {
-            slot.partition.set_members(spec.members.clone());
+        if partition.members() != spec.members {
+            partition.set_members(spec.members.clone());
+            let holders = spec.members.holders().collect();
+            self.shared.replication.set_holders(spec.group, holders);
         }
         true
     }
@@ -231,7 +259,7 @@ impl Registry {
                 Err(source) => return Err(OpenError::Io { path: dir, source }),
             }
         }
-        let progress = Arc::new(Progress::new());
+        let progress = Arc::new(Progress::new(Arc::clone(&self.shared.leaderships)));
         let rules = Rules::new(spec.topic, &spec.settings, config.batch_bytes_max);
         let machine = PartitionMachine::new(rules, Arc::clone(&progress));
         let group = GroupSpec {
@@ -249,23 +277,19 @@ impl Registry {
             partition: label,
             source,
         })?;
-        let key = (spec.topic, spec.partition);
         let storage = Arc::clone(&self.shared.storage);
         let partition = Partition::new(spec, group, progress, storage);
-        let slot = Slot {
-            partition: partition.clone(),
-            published: false,
-        };
-        self.shared.open.write().insert(key, slot);
+        let mut open = self.shared.open.write();
+        open.groups
+            .insert(partition.spec().group, partition.clone());
         Ok(partition)
     }
 
     /// Lets sessions find a partition.
     pub fn publish(&self, partition: &Partition) {
         let key = (partition.spec().topic, partition.spec().partition);
-        if let Some(slot) = self.shared.open.write().get_mut(&key) {
-            slot.published = true;
-        }
+        let mut open = self.shared.open.write();
+        open.published.insert(key, partition.clone());
     }
 
     /// Closes the replica of a deleted group and removes its folder, if there is one.
@@ -278,13 +302,18 @@ impl Registry {
             tag,
             replica,
         } = deleted;
-        self.shared.open.write().retain(|_, slot| {
-            let spec = slot.partition.spec();
-            (spec.group, spec.tag) != (group, tag)
-        });
+        self.withdraw(group);
         let dir = group_dir(&self.shared.config.data_dir, group, tag);
         let deleted = self.shared.replication.delete(group, replica, dir).await;
         deleted.map_err(|source| DeleteError { group, source })
+    }
+
+    /// Nobody finds the partition of a group any more.
+    fn withdraw(&self, group: GroupId) {
+        let mut open = self.shared.open.write();
+        open.groups.remove(&group);
+        open.published
+            .retain(|_, partition| partition.spec().group != group);
     }
 
     /// Folders beside those of the given groups: nobody here knows what they are, so they stay.
