@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::event::Event;
 use crate::event::Events;
 use crate::message::Message;
+use crate::pool::Keeper;
 use crate::pool::State;
 use crate::producer::ProducerBuilder;
 use crate::producer::Publish;
@@ -98,7 +99,8 @@ impl Client {
             }),
         };
         core.pool.connect_once().await?;
-        core.tracker.spawn(Arc::clone(&core.pool).keep_connected());
+        core.tracker
+            .spawn(Keeper::new(&core.pool, &core.topology).run());
         Ok(client)
     }
 

@@ -9,6 +9,7 @@ use std::task::Poll;
 use futures_core::Stream;
 use quorate_protocol::BrokerId;
 use quorate_protocol::PartitionId;
+use quorate_protocol::Term;
 use tokio::sync::broadcast;
 
 use crate::error::Error;
@@ -44,8 +45,10 @@ pub enum Event {
         topic: Arc<str>,
         /// The partition.
         partition: PartitionId,
-        /// The new leader, if known.
-        leader: Option<BrokerId>,
+        /// The new leader.
+        broker: BrokerId,
+        /// Its term.
+        term: Term,
     },
     /// A broker asked to slow down.
     Throttled {

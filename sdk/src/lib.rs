@@ -21,6 +21,7 @@ mod position;
 mod producer;
 mod reader;
 mod record;
+mod retry;
 mod rfc3339;
 mod stats;
 mod topology;

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use quorate_protocol::Body;
+use quorate_protocol::BrokerId;
 use quorate_protocol::ErrorCode;
 use quorate_protocol::Kind;
 use quorate_protocol::Offset;
@@ -23,6 +24,7 @@ use quorate_protocol::TopicId;
 use quorate_protocol::Until;
 use tokio::time::timeout;
 
+use crate::backoff::random;
 use crate::client::Handle;
 use crate::config::Options;
 use crate::config::ReadOptions;
@@ -40,6 +42,8 @@ use crate::position::Start;
 use crate::record::Cursor;
 use crate::record::Page;
 use crate::record::Record;
+use crate::retry::Retry;
+use crate::topology::Spot;
 use crate::topology::partition;
 
 /// The most bytes of batches one page asks for.
@@ -200,11 +204,10 @@ impl Read {
     /// Tries again while that may help; the caller bounds the time, and is left the last refusal.
     async fn retrying(&self, refused: &mut Option<Error>) -> Result<Page> {
         let core = &self.handle.core;
-        let client = &core.options.client;
-        let mut backoff =
-            crate::backoff::Backoff::new(client.reconnect_min / 8, client.reconnect_max);
+        let mut retry = Retry::new(core.options.client.reconnect_max);
         loop {
-            let Rejected { error, leader } = match self.attempt().await {
+            let mut attempt = Attempt::default();
+            let Rejected { error, leader } = match self.attempt(&mut attempt).await {
                 Ok(page) => return Ok(page),
                 Err(rejected) => rejected,
             };
@@ -213,21 +216,34 @@ impl Read {
                 return Err(error);
             }
             *refused = Some(error.clone());
-            match (leader, core.topology.topic(&self.topic)) {
-                (Some(leader), Some(topic)) => {
-                    let partition = PartitionId::new(self.options.partition);
-                    core.topology.set_leader(topic.id, partition, leader);
-                }
-                _ => core.topology.forget(&self.topic),
+            let tried = attempt.tried;
+            let elsewhere = attempt
+                .topic
+                .is_some_and(|topic| core.topology.redirect(self.spot(topic), tried, leader));
+            if elsewhere && retry.hop(core.clock.monotonic()) {
+                continue;
             }
-            let wait = backoff.next(crate::backoff::random());
+            if !elsewhere {
+                core.topology.doubt(&self.topic, attempt.seen);
+            }
+            let wait = retry.wait(random());
             tokio::time::sleep(error.retry_after().unwrap_or(wait)).await;
         }
     }
 
-    async fn attempt(&self) -> Result<Page, Rejected> {
+    fn spot(&self, topic: TopicId) -> Spot<'_> {
+        Spot {
+            name: &self.topic,
+            topic,
+            partition: PartitionId::new(self.options.partition),
+        }
+    }
+
+    async fn attempt(&self, attempt: &mut Attempt) -> Result<Page, Rejected> {
         let core = &self.handle.core;
         let topic = core.topic(&self.topic, false).await?;
+        attempt.topic = Some(topic.id);
+        attempt.seen = core.topology.version();
         let id = PartitionId::new(self.options.partition);
         let Some(known) = partition(&topic, id) else {
             let message = format!("there is no partition {id} of `{}`", self.topic);
@@ -236,8 +252,16 @@ impl Read {
         let Some(leader) = known.leader else {
             return Err(Error::new(ErrorCode::LEADER_UNKNOWN, "it has no leader now").into());
         };
-        let (link, _slot) = core.pool.place(Some(leader)).await?;
-        let open = self.stream_open(topic.id, id);
+        attempt.tried = Some(leader);
+        let reading = self.read_from(topic.id, leader);
+        let read = core.while_led(self.spot(topic.id), leader, reading).await;
+        read.map_err(Rejected::unless_behind)
+    }
+
+    async fn read_from(&self, topic: TopicId, leader: BrokerId) -> Result<Page, Rejected> {
+        let id = PartitionId::new(self.options.partition);
+        let (link, _slot) = self.handle.core.pool.place(Some(leader)).await?;
+        let open = self.stream_open(topic, id);
         let (mut sender, mut receiver) = link.open_raw(&open, PRIORITY_READ).await?;
         sender.finish();
         let mut pages = Pages::new(self, id, &link);
@@ -279,6 +303,16 @@ impl IntoFuture for Read {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.page())
     }
+}
+
+/// What one attempt to read went by.
+#[derive(Debug, Default)]
+struct Attempt {
+    topic: Option<TopicId>,
+    /// Who was taken for the leader.
+    tried: Option<BrokerId>,
+    /// The topology that said so.
+    seen: u64,
 }
 
 /// Collects the answer to one read.

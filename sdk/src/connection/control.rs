@@ -24,6 +24,7 @@ use crate::connection::frames::FrameSender;
 use crate::connection::link::Call;
 use crate::connection::link::Link;
 use crate::connection::refusal::silence;
+use crate::connection::silence::Heard;
 use crate::connection::silence::Silence;
 use crate::error::Error;
 use crate::error::Result;
@@ -81,10 +82,7 @@ impl Control {
                 },
                 Some(call) = self.calls.recv(), if open => self.ask(call, &mut pending).await,
                 _ = beat.tick() => self.beat(&mut unanswered, &mut pending).await,
-                _ = look.tick() => match quiet.look(self.link.traffic()) {
-                    true => Err(silence(&self.link.address, "nothing comes back any more")),
-                    false => Ok(()),
-                },
+                _ = look.tick() => self.look(&mut quiet),
                 () = self.link.ended.cancelled() => Err(self.link.end_error()),
             };
             if let Err(error) = step {
@@ -97,6 +95,19 @@ impl Control {
             let _left = waiting.send(Err(end.clone())).is_err();
         }
         end
+    }
+
+    /// Whether anything was heard since the last look.
+    fn look(&self, quiet: &mut Silence) -> Result<()> {
+        match quiet.look(self.link.traffic()) {
+            Heard::Yes => self.link.trust(),
+            Heard::Waiting => {}
+            Heard::Late => self.link.suspect(),
+            Heard::Gone => {
+                return Err(silence(&self.link.address, "nothing comes back any more"));
+            }
+        }
+        Ok(())
     }
 
     async fn ask(&mut self, call: Call, pending: &mut Pending) -> Result<()> {
@@ -145,7 +156,7 @@ impl Control {
                 let Ping { nonce } = frame.decode()?;
                 self.sender.send(&Pong { nonce }).await?;
             }
-            Kind::TOPOLOGY_UPDATE => self.topology.update(frame.decode()?),
+            Kind::TOPOLOGY_UPDATE => self.topology.update(&frame.decode()?),
             Kind::GO_AWAY => self.go_away(&frame.decode()?),
             _ => {}
         }
@@ -158,7 +169,7 @@ impl Control {
             GoAwayReason::SESSION_DEADLINE => Event::CertificateExpiring { address },
             _ => Event::Draining { address },
         });
-        self.link.draining.cancel();
+        self.link.drain(go_away.prefer.to_vec());
     }
 }
 

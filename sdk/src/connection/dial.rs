@@ -1,7 +1,11 @@
 //! Dialling a broker: handshake, Hello, and the answer that alone makes a connection.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
 use std::time::Duration;
 
 use quorate_protocol::Bounded;
@@ -35,6 +39,8 @@ use crate::topology::Topology;
 const SDK: &str = concat!("quorate-rust/", env!("CARGO_PKG_VERSION"));
 /// The largest batch this client takes.
 const BATCH_BYTES_MAX: u32 = 8 << 20;
+/// How long the first address of a host may be silent before the next one is tried beside it.
+const STAGGER: Duration = Duration::from_millis(100);
 const KEEPALIVE_MIN: Duration = Duration::from_secs(1);
 
 /// Every frame kind with the newest version this client knows.
@@ -62,6 +68,9 @@ const KINDS: [Kind; 22] = [
     Kind::END,
     Kind::READ_END,
 ];
+
+/// A handshake on its way.
+type Dialling<'a> = Pin<Box<dyn Future<Output = Result<Dialled>> + Send + 'a>>;
 
 /// Makes connections.
 #[derive(Debug)]
@@ -133,14 +142,25 @@ impl Dialer {
         let addresses = tokio::net::lookup_host(server)
             .await
             .map_err(|error| unresolved(error.to_string()))?;
-        let mut last = None;
-        for address in addresses {
-            match self.handshake(server, address, identity).await {
-                Ok(dialled) => return Ok(dialled),
-                Err(error) => last = Some(error),
+        let mut addresses = addresses.peekable();
+        let mut dials: Vec<Dialling<'_>> = Vec::new();
+        let mut last = unresolved("it has no address".to_owned());
+        loop {
+            match addresses.next() {
+                Some(address) => dials.push(Box::pin(self.handshake(server, address, identity))),
+                None if dials.is_empty() => return Err(last),
+                None => {}
+            }
+            // A host with several addresses may have one that is silent.
+            let more = addresses.peek().is_some();
+            tokio::select! {
+                dialled = poll_fn(|context| poll_first(&mut dials, context)) => match dialled {
+                    Ok(dialled) => return Ok(dialled),
+                    Err(error) => last = error,
+                },
+                () = tokio::time::sleep(STAGGER), if more => {}
             }
         }
-        Err(last.unwrap_or_else(|| unresolved("it has no address".to_owned())))
     }
 
     async fn handshake(
@@ -230,6 +250,18 @@ impl Dialer {
     pub(crate) async fn close(&self) {
         self.endpoints.close().await;
     }
+}
+
+/// Takes out whichever is done first.
+fn poll_first(dials: &mut Vec<Dialling<'_>>, context: &mut Context<'_>) -> Poll<Result<Dialled>> {
+    for at in 0..dials.len() {
+        let polled = dials.get_mut(at).map(|dial| dial.as_mut().poll(context));
+        if let Some(Poll::Ready(dialled)) = polled {
+            drop(dials.swap_remove(at));
+            return Poll::Ready(dialled);
+        }
+    }
+    Poll::Pending
 }
 
 fn hello_rejected(server: &str, reject: &HelloReject) -> Error {

@@ -197,6 +197,12 @@ impl FrameSender {
         let _ended = self.stream.finish().is_err();
     }
 
+    /// Breaks the stream off: what was not sent yet never leaves.
+    pub(crate) fn reset(&mut self) {
+        // A stream that has ended cannot be reset, and need not be.
+        let _ended = self.stream.reset(VarInt::from_u32(0)).is_err();
+    }
+
     /// Streams of a higher priority go first.
     pub(crate) fn set_priority(&self, priority: i32) {
         let _ended = self.stream.set_priority(priority).is_err();

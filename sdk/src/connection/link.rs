@@ -1,8 +1,12 @@
 //! One established connection: requests on its control stream, other streams beside it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use quinn::VarInt;
 use quorate_protocol::Body;
 use quorate_protocol::BrokerId;
@@ -54,6 +58,12 @@ pub(crate) struct Link {
     limits: Limits,
     slots: Arc<Semaphore>,
     calls: mpsc::Sender<Call>,
+    /// Somebody waited for this broker in vain, and nothing was heard of it since.
+    suspect: AtomicBool,
+    /// Topics the broker knows this client to use.
+    told: Mutex<BTreeSet<String>>,
+    /// Where the broker asked to go.
+    successors: Mutex<Vec<BrokerId>>,
     /// Set when the broker asked to go elsewhere.
     pub(crate) draining: CancellationToken,
     /// Set when the connection is of no more use.
@@ -66,8 +76,9 @@ pub(crate) struct Stream {
     pub(crate) sender: FrameSender,
     pub(crate) receiver: FrameReceiver,
     pub(crate) accept: StreamAccept,
+    pub(crate) broker: BrokerId,
     /// The broker's name.
-    pub(crate) broker: Arc<str>,
+    pub(crate) name: Arc<str>,
     _slot: OwnedSemaphorePermit,
 }
 
@@ -76,6 +87,27 @@ pub(crate) struct Stream {
 pub(crate) struct Rejected {
     pub(crate) error: Error,
     pub(crate) leader: Option<BrokerId>,
+}
+
+impl Rejected {
+    /// Another broker leads by now.
+    pub(crate) fn moved(leader: BrokerId) -> Self {
+        let message = format!("broker {leader} leads it now");
+        Self {
+            error: Error::new(ErrorCode::NOT_LEADER, message),
+            leader: Some(leader),
+        }
+    }
+
+    /// A broker that does not know a topic may only lag behind: who else is asked decides.
+    pub(crate) fn unless_behind(self) -> Self {
+        let code = self.error.code();
+        if code != ErrorCode::UNKNOWN_TOPIC && code != ErrorCode::UNKNOWN_PARTITION {
+            return self;
+        }
+        let message = self.error.to_string();
+        Error::new(ErrorCode::STALE_TOPOLOGY, message).into()
+    }
 }
 
 impl From<Error> for Rejected {
@@ -111,6 +143,9 @@ impl Link {
             limits: established(ack),
             slots: Arc::new(Semaphore::new(streams)),
             calls,
+            suspect: AtomicBool::new(false),
+            told: Mutex::default(),
+            successors: Mutex::default(),
             draining: CancellationToken::new(),
             ended: CancellationToken::new(),
         }
@@ -121,6 +156,47 @@ impl Link {
         !self.ended.is_cancelled()
             && !self.draining.is_cancelled()
             && self.connection.close_reason().is_none()
+    }
+
+    /// Whether somebody waits for this broker in vain.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.suspect.load(Ordering::Relaxed)
+    }
+
+    /// Somebody waits for this broker in vain.
+    pub(crate) fn suspect(&self) {
+        self.suspect.store(true, Ordering::Relaxed);
+    }
+
+    /// The broker was heard.
+    pub(super) fn trust(&self) {
+        self.suspect.store(false, Ordering::Relaxed);
+    }
+
+    /// Notes that the broker is about to be told of these topics; those it does not know yet.
+    pub(crate) fn untold(&self, names: &[String]) -> Vec<String> {
+        let mut told = self.told.lock();
+        let untold = names.iter().filter(|name| told.insert((*name).clone()));
+        untold.cloned().collect()
+    }
+
+    /// It was not told after all.
+    pub(crate) fn forget_told(&self, names: &[String]) {
+        let mut told = self.told.lock();
+        names.iter().for_each(|name| {
+            told.remove(name);
+        });
+    }
+
+    /// Whom the broker named when it asked to go elsewhere, best first.
+    pub(crate) fn successors(&self) -> Vec<BrokerId> {
+        self.successors.lock().clone()
+    }
+
+    /// The broker asks to go elsewhere.
+    pub(super) fn drain(&self, successors: Vec<BrokerId>) {
+        *self.successors.lock() = successors;
+        self.draining.cancel();
     }
 
     /// The largest batch the broker takes.
@@ -186,7 +262,8 @@ impl Link {
                 accept: frame.decode()?,
                 sender,
                 receiver,
-                broker: Arc::clone(&self.name),
+                broker: self.broker,
+                name: Arc::clone(&self.name),
                 _slot: slot,
             }),
             Kind::STREAM_REJECT => {

@@ -3,7 +3,9 @@
 //!
 //! Pure: looks are counted, not timed.
 
-/// Looks without an answer after which the other side counts as gone.
+/// Looks without an answer after which the other side counts as late.
+const LOOKS_LATE: u32 = 2;
+/// Looks without an answer after which it counts as gone.
 const LOOKS_MAX: u32 = 6;
 
 /// Datagrams of one connection so far.
@@ -11,6 +13,19 @@ const LOOKS_MAX: u32 = 6;
 pub(super) struct Traffic {
     pub(super) sent: u64,
     pub(super) received: u64,
+}
+
+/// What a look has shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// Something came since the last look.
+    Yes,
+    /// Nothing came, and perhaps nothing had to.
+    Waiting,
+    /// An answer is overdue.
+    Late,
+    /// None will come.
+    Gone,
 }
 
 /// Compares successive looks at a connection's traffic.
@@ -22,15 +37,21 @@ pub(super) struct Silence {
 }
 
 impl Silence {
-    /// Takes a look; whether the other side counts as gone.
-    pub(super) fn look(&mut self, now: Traffic) -> bool {
+    /// Takes a look.
+    pub(super) fn look(&mut self, now: Traffic) -> Heard {
         if now.received != self.heard.received {
             self.heard = now;
             self.looks = 0;
-        } else if now.sent > self.heard.sent {
+            return Heard::Yes;
+        }
+        if now.sent > self.heard.sent {
             self.looks += 1;
         }
-        self.looks >= LOOKS_MAX
+        match self.looks {
+            LOOKS_MAX.. => Heard::Gone,
+            LOOKS_LATE.. => Heard::Late,
+            _ => Heard::Waiting,
+        }
     }
 }
 
@@ -41,7 +62,7 @@ mod tests {
     fn looks(traffic: impl Iterator<Item = (u64, u64)>) -> Option<usize> {
         let mut silence = Silence::default();
         let mut looks = traffic.map(|(sent, received)| silence.look(Traffic { sent, received }));
-        looks.position(|gone| gone)
+        looks.position(|heard| heard == Heard::Gone)
     }
 
     #[test]

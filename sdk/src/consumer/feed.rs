@@ -4,10 +4,10 @@
 //! Invariant: offsets handed over strictly increase; what is missing is told in its place.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_protocol::Body;
+use quorate_protocol::BrokerId;
 use quorate_protocol::Credit;
 use quorate_protocol::CreditGrant;
 use quorate_protocol::End as EndFrame;
@@ -32,7 +32,6 @@ use quorate_protocol::Until;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::backoff::Backoff;
 use crate::backoff::random;
 use crate::config::OnTruncated;
 use crate::config::WhenSlow;
@@ -49,10 +48,10 @@ use crate::error::Result;
 use crate::event::Event;
 use crate::record::Gap;
 use crate::record::GapReason;
+use crate::retry::Retry;
+use crate::topology::Spot;
 use crate::topology::partition;
 
-/// The first wait before a stream is opened again.
-const RETRY_MIN: Duration = Duration::from_millis(20);
 /// No end by offset.
 const NEVER: Offset = Offset::new(u64::MAX);
 
@@ -81,6 +80,10 @@ pub(super) struct Progressed {
     until: Offset,
     /// The end by time.
     until_us: u64,
+    /// Who was taken for the leader last.
+    tried: Option<BrokerId>,
+    /// The topology that said so.
+    seen: u64,
     /// Bytes received on the current stream.
     received: u64,
     /// Credit granted on the current stream.
@@ -94,6 +97,8 @@ impl Default for Progressed {
             accepted: false,
             until: NEVER,
             until_us: u64::MAX,
+            tried: None,
+            seen: 0,
             received: 0,
             granted: 0,
         }
@@ -142,15 +147,20 @@ impl Feed {
     }
 
     async fn follow(&mut self, started: &mut Option<oneshot::Sender<Result<()>>>) -> Item {
-        let mut backoff = Backoff::new(RETRY_MIN, self.core.options.client.reconnect_max);
+        let _user = self.core.pool.enter();
+        let mut retry = Retry::new(self.core.options.client.reconnect_max);
         loop {
             let ended = match self.open().await {
                 Ok(stream) => {
-                    backoff.reset();
                     if let Some(started) = started.take() {
                         let _left = started.send(Ok(())).is_err();
                     }
-                    self.pump(stream).await
+                    let clock = self.core.clock;
+                    let since = clock.monotonic();
+                    let ended = self.pump(stream).await;
+                    let lasted = clock.monotonic().saturating_sub(since);
+                    retry.ended(self.progress.received > 0, lasted);
+                    ended
                 }
                 Err(rejected) => Ended::Lost(rejected),
             };
@@ -161,8 +171,7 @@ impl Feed {
             if let Err(error) = self.survive(&rejected) {
                 return Item::Failed(error.at(self.place()));
             }
-            let wait = self.before_next(&rejected, &mut backoff);
-            tokio::time::sleep(wait).await;
+            self.pause(&rejected, &mut retry).await;
         }
     }
 
@@ -211,25 +220,46 @@ impl Feed {
         Ok(())
     }
 
-    fn before_next(&self, rejected: &Rejected, backoff: &mut Backoff) -> Duration {
-        let wait = backoff.next(random());
+    /// Waits before the next attempt: not at all if another broker is known to lead and redirects
+    /// are not too many.
+    async fn pause(&self, rejected: &Rejected, retry: &mut Retry) {
         if rejected.error.code() == ErrorCode::OFFSET_OUT_OF_RANGE {
-            return Duration::ZERO;
+            return;
         }
-        if let Some(leader) = rejected.leader
-            && backoff.attempts() == 1
-        {
-            self.core
-                .topology
-                .set_leader(self.topic_id, self.queue.id, leader);
-            return Duration::ZERO;
+        let (topology, clock, spot) = (&self.core.topology, self.core.clock, self.spot());
+        let tried = self.progress.tried;
+        let elsewhere = topology.redirect(spot, tried, rejected.leader);
+        if elsewhere && retry.hop(clock.monotonic()) {
+            return;
         }
-        self.core.topology.forget(&self.topic);
-        rejected.error.retry_after().unwrap_or(wait)
+        if !elsewhere {
+            topology.doubt(spot.name, self.progress.seen);
+        }
+        let wait = retry.wait(random());
+        let time = tokio::time::sleep(rejected.error.retry_after().unwrap_or(wait));
+        tokio::pin!(time);
+        tokio::select! {
+            () = &mut time => {}
+            _ = topology.moved(spot, tried), if !elsewhere => {
+                if !retry.hop(clock.monotonic()) {
+                    time.await;
+                }
+            }
+        }
+    }
+
+    fn spot(&self) -> Spot<'_> {
+        Spot {
+            name: &self.topic,
+            topic: self.topic_id,
+            partition: self.queue.id,
+        }
     }
 
     async fn open(&mut self) -> Result<Stream, Rejected> {
+        self.progress.tried = None;
         let topic = self.core.topic(&self.topic, false).await?;
+        self.progress.seen = self.core.topology.version();
         if topic.id != self.topic_id {
             let message = "the topic was deleted and created again";
             return Err(Error::new(ErrorCode::UNKNOWN_TOPIC, message).into());
@@ -238,8 +268,18 @@ impl Feed {
         let Some(leader) = known.and_then(|known| known.leader) else {
             return Err(Error::new(ErrorCode::LEADER_UNKNOWN, "it has no leader now").into());
         };
+        self.progress.tried = Some(leader);
         let credit = self.queue.room().max(1);
         let credit = u64::try_from(credit).unwrap_or(u64::MAX);
+        let open = self.stream_open(credit);
+        let opening = self.core.pool.open(Some(leader), &open, PRIORITY_SUBSCRIBE);
+        let opened = self.core.while_led(self.spot(), leader, opening).await;
+        let stream = opened.map_err(Rejected::unless_behind)?;
+        self.accepted(&stream.accept, credit);
+        Ok(stream)
+    }
+
+    fn stream_open(&self, credit: u64) -> StreamOpen {
         let start = match self.progress.next {
             Some(next) => StartPosition::from(WireStart::Offset(next)),
             None => self.start,
@@ -253,7 +293,7 @@ impl Feed {
             },
             credit: Credit::new(credit),
         };
-        let open = StreamOpen {
+        StreamOpen {
             stream: StreamType::SUBSCRIBE,
             topic: self.topic_id,
             partition: self.queue.id,
@@ -261,11 +301,7 @@ impl Feed {
             deadline_ms: milliseconds(self.core.options.client.request_timeout),
             on_behalf_of: None,
             params: params.to_blob().unwrap_or_default(),
-        };
-        let opening = self.core.pool.open(Some(leader), &open, PRIORITY_SUBSCRIBE);
-        let stream = opening.await?;
-        self.accepted(&stream.accept, credit);
-        Ok(stream)
+        }
     }
 
     fn accepted(&mut self, accept: &StreamAccept, credit: u64) {
@@ -291,7 +327,15 @@ impl Feed {
     }
 
     async fn pump(&mut self, mut stream: Stream) -> Ended {
-        let queue = Arc::clone(&self.queue);
+        let (core, queue) = (Arc::clone(&self.core), Arc::clone(&self.queue));
+        let name = Arc::clone(&self.topic);
+        let spot = Spot {
+            name: &name,
+            topic: self.topic_id,
+            partition: queue.id,
+        };
+        let moved = core.topology.moved(spot, Some(stream.broker));
+        tokio::pin!(moved);
         loop {
             if self.is_done() {
                 stream.receiver.stop();
@@ -301,7 +345,7 @@ impl Feed {
             tokio::select! {
                 frame = stream.receiver.next() => {
                     let taken = match frame {
-                        Ok(Some(frame)) => self.take(frame, &stream.broker),
+                        Ok(Some(frame)) => self.take(frame, &stream.name),
                         Ok(None) => {
                             let message = "the broker ended the subscription";
                             return Error::new(ErrorCode::LEADER_UNKNOWN, message).into();
@@ -319,6 +363,10 @@ impl Feed {
                     {
                         return error.into();
                     }
+                }
+                leader = &mut moved => {
+                    stream.receiver.stop();
+                    return Rejected::moved(leader).into();
                 }
             }
         }

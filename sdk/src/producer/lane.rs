@@ -38,6 +38,7 @@ use crate::producer::delivery::Settled;
 use crate::producer::rebuild::finish;
 use crate::producer::window::Sent;
 use crate::producer::window::Window;
+use crate::topology::Spot;
 
 /// What all lanes of a producer have in common.
 #[derive(Debug, Clone)]
@@ -160,6 +161,26 @@ impl Lane {
             Next::Nothing if window.is_empty() && self.is_finished() => Step::Done,
             Next::Nothing => Step::Wait(None),
         }
+    }
+
+    /// The partition as the topology knows it.
+    pub(super) fn spot(&self) -> Spot<'_> {
+        Spot {
+            name: &self.place.topic,
+            topic: self.common.topic_id,
+            partition: self.place.partition,
+        }
+    }
+
+    /// Answers so far.
+    pub(super) fn answers(&self) -> u64 {
+        self.window.lock().answers()
+    }
+
+    /// Answers so far, if any are awaited.
+    pub(super) fn awaited(&self) -> Option<u64> {
+        let window = self.window.lock();
+        (!window.is_empty()).then(|| window.answers())
     }
 
     /// Gives a batch its sequence; from here on its bytes stay as they are.

@@ -17,8 +17,8 @@ use quorate_protocol::ProduceParams;
 use quorate_protocol::PublishHeader;
 use quorate_protocol::StreamOpen;
 use quorate_protocol::StreamType;
+use quorate_protocol::Term;
 
-use crate::backoff::Backoff;
 use crate::backoff::random;
 use crate::connection::FrameReceiver;
 use crate::connection::FrameSender;
@@ -27,6 +27,7 @@ use crate::connection::Rejected;
 use crate::connection::Stream;
 use crate::connection::milliseconds;
 use crate::core::Core;
+use crate::core::PATIENCE;
 use crate::error::Error;
 use crate::error::Result;
 use crate::event::Event;
@@ -34,10 +35,12 @@ use crate::level::AckLevel;
 use crate::producer::lane::Lane;
 use crate::producer::lane::Step;
 use crate::producer::window::Verdict;
+use crate::retry::RETRY_MIN;
+use crate::retry::Retry;
 use crate::topology::partition;
 
-/// The first wait before a stream is opened or a batch is sent again.
-const RETRY_MIN: Duration = Duration::from_millis(20);
+/// How long a leader that was replaced may still answer.
+const FAREWELL: Duration = Duration::from_millis(20);
 
 /// Serves a lane until its producer is closed and everything is answered.
 pub(super) async fn run(lane: Arc<Lane>) {
@@ -53,15 +56,30 @@ pub(super) async fn run(lane: Arc<Lane>) {
     }
 }
 
+/// One attempt to serve a lane.
+#[derive(Debug, Default)]
+struct Attempt {
+    /// Under the old identity a sequence would be missing.
+    renew: bool,
+    /// Who was taken for the leader.
+    tried: Option<BrokerId>,
+    /// The topology that said so.
+    seen: u64,
+}
+
 async fn serve(lane: &Arc<Lane>) {
-    let options = &lane.common.core.options.client;
-    let mut backoff = Backoff::new(RETRY_MIN, options.reconnect_max);
-    let mut renew = false;
+    let core = &lane.common.core;
+    let _user = core.pool.enter();
+    let mut retry = Retry::new(core.options.client.reconnect_max);
+    let mut attempt = Attempt::default();
     while wait_for_work(lane).await {
-        let ended = match open(lane, &mut renew).await {
+        let ended = match open(lane, &mut attempt).await {
             Ok(stream) => {
-                backoff.reset();
-                match pump(lane, stream).await {
+                let (since, before) = (core.clock.monotonic(), lane.answers());
+                let ended = pump(lane, stream).await;
+                let lasted = core.clock.monotonic().saturating_sub(since);
+                retry.ended(lane.answers() != before, lasted);
+                match ended {
                     Ok(()) => return,
                     Err(ended) => ended,
                 }
@@ -76,17 +94,17 @@ async fn serve(lane: &Arc<Lane>) {
                 return;
             }
             _ if is_final(&error) => {
-                lane.common.core.topology.forget(&lane.place.topic);
+                core.topology.forget(&lane.place.topic);
                 lane.fail_all(&error);
-                renew = true;
+                attempt.renew = true;
             }
             _ => {
                 if lane.common.level == AckLevel::None {
                     // Nothing is sent twice, so nothing in flight has another chance.
                     lane.fail_in_flight(&error);
-                    renew = true;
+                    attempt.renew = true;
                 }
-                pause(lane, &error, ended.leader, &mut backoff).await;
+                pause(lane, &error, ended.leader, &attempt, &mut retry).await;
             }
         }
     }
@@ -120,9 +138,16 @@ async fn wait_for_work(lane: &Lane) -> bool {
     }
 }
 
-/// Waits before the next attempt, while what is too old expires.
-async fn pause(lane: &Lane, error: &Error, leader: Option<BrokerId>, backoff: &mut Backoff) {
-    let core = &lane.common.core;
+/// Waits before the next attempt, while what is too old expires: not at all if another broker is
+/// known to lead and redirects are not too many.
+async fn pause(
+    lane: &Lane,
+    error: &Error,
+    named: Option<BrokerId>,
+    attempt: &Attempt,
+    retry: &mut Retry,
+) {
+    let (core, spot) = (&lane.common.core, lane.spot());
     if error.code().class() == ErrorClass::Throttled {
         core.events.publish(Event::Throttled {
             topic: Arc::clone(&lane.place.topic),
@@ -130,51 +155,93 @@ async fn pause(lane: &Lane, error: &Error, leader: Option<BrokerId>, backoff: &m
             error: error.clone(),
         });
     }
-    let wait = match leader {
-        Some(leader) if backoff.attempts() == 0 => {
-            core.topology
-                .set_leader(lane.common.topic_id, lane.place.partition, leader);
-            core.events.publish(Event::LeaderChanged {
-                topic: Arc::clone(&lane.place.topic),
-                partition: lane.place.partition,
-                leader: Some(leader),
-            });
-            let _counted = backoff.next(0);
-            return;
+    let now = core.clock.monotonic();
+    let elsewhere = core.topology.redirect(spot, attempt.tried, named);
+    if elsewhere && retry.hop(now) {
+        return;
+    }
+    if !elsewhere {
+        core.topology.doubt(spot.name, attempt.seen);
+    }
+    let wait = retry.wait(random());
+    let until = now + error.retry_after().unwrap_or(wait);
+    let waiting = async {
+        let time = core.clock.sleep_until(until);
+        tokio::pin!(time);
+        tokio::select! {
+            () = &mut time => {}
+            _ = core.topology.moved(spot, attempt.tried), if !elsewhere => {
+                if !retry.hop(core.clock.monotonic()) {
+                    time.await;
+                }
+            }
         }
-        _ => backoff.next(random()),
     };
-    core.topology.forget(&lane.place.topic);
-    let wait = error.retry_after().unwrap_or(wait);
-    let until = core.clock.monotonic() + wait;
-    while_expiring(lane, core.clock.sleep_until(until)).await;
+    while_expiring(lane, &mut Stall::default(), waiting).await;
+}
+
+/// Notices that a leader does not answer.
+#[derive(Debug, Default)]
+struct Stall {
+    leader: Option<BrokerId>,
+    answers: u64,
+    since: Duration,
+}
+
+impl Stall {
+    fn of(leader: BrokerId) -> Self {
+        Self {
+            leader: Some(leader),
+            ..Self::default()
+        }
+    }
+
+    /// Asks others about a leader that is late; when to look again.
+    fn look(&mut self, lane: &Lane, now: Duration) -> Duration {
+        let (Some(leader), Some(answers)) = (self.leader, lane.awaited()) else {
+            self.since = now;
+            return Duration::MAX;
+        };
+        if self.answers != answers || self.since.is_zero() {
+            (self.answers, self.since) = (answers, now);
+        }
+        if now.saturating_sub(self.since) >= PATIENCE {
+            lane.common.core.probe(&lane.place.topic, leader);
+            self.since = now;
+        }
+        self.since.saturating_add(PATIENCE)
+    }
 }
 
 /// Runs `work` and meanwhile ends the wait of batches that take too long.
-async fn while_expiring<T>(lane: &Lane, work: impl Future<Output = T>) -> T {
+async fn while_expiring<T>(lane: &Lane, stall: &mut Stall, work: impl Future<Output = T>) -> T {
     let clock = lane.common.core.clock;
     let mut work = std::pin::pin!(work);
     loop {
+        let now = clock.monotonic();
         // What has no deadline yet is looked at again soon.
-        let soon = clock.monotonic() + Duration::from_secs(1);
+        let soon = now + Duration::from_secs(1);
         let deadline = lane.next_deadline().unwrap_or(soon).min(soon);
+        let alarm = deadline.min(stall.look(lane, now));
         tokio::select! {
             biased;
             done = &mut work => return done,
-            () = clock.sleep_until(deadline) => lane.expire(clock.monotonic()),
+            () = clock.sleep_until(alarm) => lane.expire(clock.monotonic()),
         }
     }
 }
 
 /// Opens a stream with the partition's leader.
-async fn open(lane: &Lane, renew: &mut bool) -> Result<Stream, Rejected> {
-    while_expiring(lane, async {
+async fn open(lane: &Lane, attempt: &mut Attempt) -> Result<Stream, Rejected> {
+    let opening = async {
         let core = &lane.common.core;
-        if *renew {
+        attempt.tried = None;
+        if attempt.renew {
             start_over(lane, core).await?;
-            *renew = false;
+            attempt.renew = false;
         }
         let topic = core.topic(&lane.place.topic, false).await?;
+        attempt.seen = core.topology.version();
         if topic.id != lane.common.topic_id {
             let message = "the topic was deleted and created again; open a new producer";
             return Err(Error::new(ErrorCode::UNKNOWN_PRODUCER, message).into());
@@ -183,10 +250,13 @@ async fn open(lane: &Lane, renew: &mut bool) -> Result<Stream, Rejected> {
         let Some(leader) = known.and_then(|known| known.leader) else {
             return Err(Error::new(ErrorCode::LEADER_UNKNOWN, "it has no leader now").into());
         };
+        attempt.tried = Some(leader);
         let open = stream_open(lane, core);
-        core.pool.open(Some(leader), &open, PRIORITY_PRODUCE).await
-    })
-    .await
+        let opening = core.pool.open(Some(leader), &open, PRIORITY_PRODUCE);
+        let opened = core.while_led(lane.spot(), leader, opening).await;
+        opened.map_err(Rejected::unless_behind)
+    };
+    while_expiring(lane, &mut Stall::default(), opening).await
 }
 
 /// Takes a new identity: under the old one a sequence would be missing.
@@ -223,22 +293,41 @@ fn stream_open(lane: &Lane, core: &Core) -> StreamOpen {
     }
 }
 
-/// Sends and takes answers until the lane is done or the stream ends.
+/// Sends and takes answers until the lane is done, the stream ends or another broker leads.
 async fn pump(lane: &Lane, stream: Stream) -> Result<(), Rejected> {
     let Stream {
         mut sender,
         mut receiver,
         accept,
+        broker,
         ..
     } = stream;
+    let core = &lane.common.core;
     lane.window.lock().reopen(accept.credit);
-    tokio::select! {
-        written = write(lane, &mut sender) => written.map_err(Rejected::from),
-        ended = read(lane, &mut receiver) => Err(ended),
+    let mut reading = Reading {
+        lane,
+        receiver: &mut receiver,
+        broker,
+        proved: Term::ZERO,
+    };
+    let ended = tokio::select! {
+        written = write(lane, &mut sender, broker) => written.map_err(Rejected::from),
+        ended = reading.run() => Err(ended),
+        leader = core.topology.moved(lane.spot(), Some(broker)) => {
+            // What the old leader still says need not be asked of the new one.
+            let farewell = tokio::time::timeout(FAREWELL, reading.to_the_end());
+            let _late = farewell.await.is_err();
+            Err(Rejected::moved(leader))
+        }
+    };
+    if ended.is_err() {
+        sender.reset();
+        receiver.stop();
     }
+    ended
 }
 
-async fn write(lane: &Lane, sender: &mut FrameSender) -> Result<()> {
+async fn write(lane: &Lane, sender: &mut FrameSender, broker: BrokerId) -> Result<()> {
     let core = &lane.common.core;
     let header = PublishHeader {
         level: lane.common.level.asked_on_the_wire(),
@@ -246,20 +335,27 @@ async fn write(lane: &Lane, sender: &mut FrameSender) -> Result<()> {
         deadline_ms: milliseconds(core.options.client.request_timeout),
         expect_offset: None,
     };
+    let mut stall = Stall::of(broker);
     loop {
-        match lane.next_step(core.clock.monotonic()) {
+        let now = core.clock.monotonic();
+        match lane.next_step(now) {
             Step::Publish(batch) => {
                 let len = u32::try_from(batch.len()).unwrap_or(u32::MAX);
                 let prefix = Bytes::copy_from_slice(&header.frame_prefix(len));
                 let mut pieces = [prefix, batch];
                 // A stalled write must not keep others from their deadline.
-                while_expiring(lane, sender.send_pieces(&mut pieces)).await?;
+                while_expiring(lane, &mut stall, sender.send_pieces(&mut pieces)).await?;
                 if lane.common.level == AckLevel::None {
                     lane.sent_without_ack();
                 }
             }
-            Step::Rewind(rewind) => while_expiring(lane, sender.send(&rewind)).await?,
-            Step::Wait(until) => wait(lane, until).await,
+            Step::Rewind(rewind) => {
+                while_expiring(lane, &mut stall, sender.send(&rewind)).await?;
+            }
+            Step::Wait(until) => {
+                let late = stall.look(lane, now);
+                wait(lane, until.unwrap_or(Duration::MAX).min(late)).await;
+            }
             Step::Done => {
                 sender.finish();
                 return Ok(());
@@ -268,39 +364,59 @@ async fn write(lane: &Lane, sender: &mut FrameSender) -> Result<()> {
     }
 }
 
-async fn wait(lane: &Lane, until: Option<Duration>) {
+async fn wait(lane: &Lane, until: Duration) {
     let clock = lane.common.core.clock;
-    let deadline = lane.next_deadline();
-    let Some(alarm) = until.into_iter().chain(deadline).min() else {
+    let deadline = lane.next_deadline().unwrap_or(Duration::MAX);
+    let alarm = until.min(deadline);
+    if alarm == Duration::MAX {
         return lane.wake.notified().await;
-    };
+    }
     tokio::select! {
         () = lane.wake.notified() => {}
         () = clock.sleep_until(alarm) => {
             let now = clock.monotonic();
-            if deadline.is_some_and(|deadline| deadline <= now) {
+            if deadline <= now {
                 lane.expire(now);
             }
         }
     }
 }
 
-/// Takes answers until the stream ends; says why.
-async fn read(lane: &Lane, receiver: &mut FrameReceiver) -> Rejected {
-    loop {
-        let frame = match receiver.next().await {
-            Ok(Some(frame)) => frame,
-            Ok(None) => {
-                let message = "the broker ended the stream";
-                return Error::new(ErrorCode::LEADER_UNKNOWN, message).into();
+/// The answers of one stream.
+struct Reading<'a> {
+    lane: &'a Lane,
+    receiver: &'a mut FrameReceiver,
+    broker: BrokerId,
+    /// The term in which the broker is known to lead.
+    proved: Term,
+}
+
+impl Reading<'_> {
+    /// Takes answers until the stream ends; says why.
+    async fn run(&mut self) -> Rejected {
+        loop {
+            if let Err(ended) = self.next().await {
+                return ended;
             }
-            Err(error) => return error.into(),
+        }
+    }
+
+    /// Takes answers until the stream ends or nothing is awaited any more.
+    async fn to_the_end(&mut self) {
+        while self.lane.awaited().is_some() && self.next().await.is_ok() {}
+    }
+
+    /// Takes one frame. Cancel-safe.
+    async fn next(&mut self) -> Result<(), Rejected> {
+        let Some(frame) = self.receiver.next().await? else {
+            let message = "the broker ended the stream";
+            return Err(Error::new(ErrorCode::LEADER_UNKNOWN, message).into());
         };
         let taken = match frame.header.kind {
-            Kind::ACKS => frame.decode().and_then(|acks| take_acks(lane, &acks)),
+            Kind::ACKS => frame.decode().and_then(|acks| self.take_acks(&acks)),
             Kind::NACK => match frame.decode() {
-                Ok(nack) => match take_nack(lane, &nack) {
-                    Some(rejected) => return rejected,
+                Ok(nack) => match take_nack(self.lane, &nack) {
+                    Some(rejected) => return Err(rejected),
                     None => Ok(()),
                 },
                 Err(error) => Err(error),
@@ -310,20 +426,29 @@ async fn read(lane: &Lane, receiver: &mut FrameReceiver) -> Rejected {
                 Err(Error::new(ErrorCode::PROTOCOL_VIOLATION, message))
             }
         };
-        if let Err(error) = taken {
+        taken.map_err(|error| {
             // Nothing is known to have failed: another stream settles it.
             tracing::warn!(%error, "broken PRODUCE stream");
-            return Error::new(ErrorCode::INTERNAL, error.to_string()).into();
-        }
+            Error::new(ErrorCode::INTERNAL, error.to_string()).into()
+        })
     }
-}
 
-fn take_acks(lane: &Lane, acks: &Acks) -> Result<()> {
-    lane.window.lock().grant(acks.credit);
-    if acks.acks.is_empty() {
-        lane.wake.notify_one();
+    fn take_acks(&mut self, acks: &Acks) -> Result<()> {
+        let lane = self.lane;
+        lane.window.lock().grant(acks.credit);
+        if acks.acks.is_empty() {
+            lane.wake.notify_one();
+        }
+        if let Some(ack) = acks.acks.last()
+            && ack.term > self.proved
+            && !ack.duplicate
+        {
+            self.proved = ack.term;
+            let topology = &lane.common.core.topology;
+            topology.prove(lane.spot(), self.broker, ack.term);
+        }
+        acks.acks.iter().try_for_each(|ack| lane.acked(ack))
     }
-    acks.acks.iter().try_for_each(|ack| lane.acked(ack))
 }
 
 /// None if the stream goes on.

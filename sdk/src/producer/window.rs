@@ -84,6 +84,8 @@ pub(super) struct Window {
     refusals: u32,
     /// The last refusal on this stream, until something is answered.
     refusal: Option<Error>,
+    /// Counts acks.
+    answers: u64,
 }
 
 /// A batch that leaves the window, and how it ended.
@@ -113,7 +115,13 @@ impl Window {
             paused_until: Duration::ZERO,
             refusals: 0,
             refusal: None,
+            answers: 0,
         }
+    }
+
+    /// Counts acks.
+    pub(super) fn answers(&self) -> u64 {
+        self.answers
     }
 
     pub(super) fn producer(&self) -> ProducerId {
@@ -229,6 +237,7 @@ impl Window {
         let end = end.unwrap_or(Sequence::new(u64::MAX));
         self.refusals = 0;
         self.refusal = None;
+        self.answers += 1;
         let mut answered = Vec::new();
         while let Some(front) = self.batches.front() {
             if front.base < ack.base_sequence || front.next() > end {
