@@ -13,6 +13,7 @@ use quorate_protocol::TopicDeleted;
 use quorate_protocol::TopicSettings as SettingsBody;
 
 use crate::admin::Admin;
+use crate::admin::Again;
 use crate::admin::CreatedTopic;
 use crate::admin::valid;
 use crate::config::Flush;
@@ -146,7 +147,11 @@ impl CreateTopic {
             if_not_exists: self.if_not_exists,
             dry_run: self.dry_run,
         };
-        let created: TopicCreated = self.admin.ask(Op::CREATE_TOPIC, &question).await?;
+        let again = match self.if_not_exists || self.dry_run {
+            true => Again::Freely,
+            false => Again::Never,
+        };
+        let created: TopicCreated = self.admin.ask(Op::CREATE_TOPIC, &question, again).await?;
         Ok(CreatedTopic {
             topic: self.name,
             id: created.id,
@@ -195,7 +200,12 @@ impl DeleteTopic {
             name: valid(&self.name)?.to_text(),
             dry_run: self.dry_run,
         };
-        let _deleted: TopicDeleted = self.admin.ask(Op::DELETE_TOPIC, &question).await?;
+        // Another topic may have the name by then.
+        let again = match self.dry_run {
+            true => Again::Freely,
+            false => Again::Never,
+        };
+        let _deleted: TopicDeleted = self.admin.ask(Op::DELETE_TOPIC, &question, again).await?;
         if !self.dry_run {
             self.admin.handle.core.topology.forget(&self.name);
         }

@@ -315,7 +315,7 @@ async fn pump(lane: &Lane, stream: Stream) -> Result<(), Rejected> {
         ended = reading.run() => Err(ended),
         leader = core.topology.moved(lane.spot(), Some(broker)) => {
             // What the old leader still says need not be asked of the new one.
-            let farewell = tokio::time::timeout(FAREWELL, reading.to_the_end());
+            let farewell = tokio::time::timeout(FAREWELL, reading.finish());
             let _late = farewell.await.is_err();
             Err(Rejected::moved(leader))
         }
@@ -402,7 +402,7 @@ impl Reading<'_> {
     }
 
     /// Takes answers until the stream ends or nothing is awaited any more.
-    async fn to_the_end(&mut self) {
+    async fn finish(&mut self) {
         while self.lane.awaited().is_some() && self.next().await.is_ok() {}
     }
 
