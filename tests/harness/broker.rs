@@ -1,25 +1,16 @@
 //! One broker as a process: started, asked, stopped, paused, killed.
 
-use std::env;
-use std::fs;
 use std::path::Path;
-use std::path::PathBuf;
 use std::process::ExitStatus;
-use std::process::Stdio;
 
 use quorate::Client;
-use rustix::process::Pid;
 use rustix::process::Signal;
-use rustix::process::kill_process;
 use serde_json::Value;
-use tokio::io::AsyncBufReadExt;
-use tokio::io::BufReader;
-use tokio::process::Child;
-use tokio::process::ChildStdout;
-use tokio::process::Command;
 
 use crate::cluster::TestCluster;
-use crate::patience::within;
+use crate::process::Process;
+use crate::process::Refused;
+use crate::process::written;
 
 /// The first start takes a free port and the later ones the same.
 const ANY_PORT: &str = "127.0.0.1:0";
@@ -30,23 +21,6 @@ pub struct TestBroker {
     cluster: TestCluster,
     address: String,
     process: Option<Process>,
-}
-
-#[derive(Debug)]
-struct Process {
-    child: Child,
-    pid: Pid,
-    /// Kept open so that the broker can write to it.
-    _stdout: BufReader<ChildStdout>,
-}
-
-/// How a broker said that it does not start.
-#[derive(Debug)]
-pub struct Refused {
-    /// Its exit status.
-    pub code: Option<i32>,
-    /// What it wrote.
-    pub stderr: String,
 }
 
 impl TestBroker {
@@ -61,13 +35,9 @@ impl TestBroker {
     }
 
     pub(crate) async fn refuse(cluster: &TestCluster, init: bool) -> Refused {
-        let log = cluster.folder().join("refused.log");
-        let mut child = spawn(cluster, init, ANY_PORT, &log);
-        let status = within(child.wait()).await.unwrap();
-        Refused {
-            code: status.code(),
-            stderr: fs::read_to_string(log).unwrap(),
-        }
+        let mut launch = cluster.launch(init, ANY_PORT);
+        launch.log = cluster.folder().join("refused.log");
+        Process::refuse(&launch).await
     }
 
     /// The cluster it belongs to; settings count from the next start on.
@@ -100,7 +70,7 @@ impl TestBroker {
     /// Everything its processes wrote to standard error so far.
     #[must_use]
     pub fn stderr(&self) -> String {
-        fs::read_to_string(self.log()).unwrap_or_default()
+        written(&self.cluster.log())
     }
 
     /// SIGKILL, at once.
@@ -132,8 +102,8 @@ impl TestBroker {
 
     /// Waits until the process has ended by itself.
     pub async fn exited(&mut self) -> ExitStatus {
-        let mut process = self.process.take().expect("the broker runs");
-        within(process.child.wait()).await.unwrap()
+        let process = self.process.take().expect("the broker runs");
+        process.exited().await
     }
 
     /// Runs it again on the same port, from its data.
@@ -147,66 +117,16 @@ impl TestBroker {
         self.cluster.refuse(false).await
     }
 
-    fn log(&self) -> PathBuf {
-        self.cluster.folder().join("broker.log")
-    }
-
     fn signal(&self, signal: Signal) {
         let process = self.process.as_ref().expect("the broker runs");
-        kill_process(process.pid, signal).unwrap();
+        process.signal(signal);
     }
 
     async fn run(&mut self, init: bool) {
-        let mut child = spawn(&self.cluster, init, &self.address, &self.log());
-        let pid = child.id().and_then(|id| i32::try_from(id).ok());
-        let pid = pid.and_then(Pid::from_raw).expect("a process id");
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        within(stdout.read_line(&mut line)).await.unwrap();
-        let ready: Value = serde_json::from_str(&line).unwrap_or_default();
-        let address = ready.get("client").and_then(Value::as_str);
-        let address = address.unwrap_or_else(|| panic!("no broker is ready:\n{}", self.stderr()));
+        let mut process = Process::launch(&self.cluster.launch(init, &self.address));
+        let ready = process.ready().await;
+        let address = ready.get("client").and_then(Value::as_str).unwrap();
         address.clone_into(&mut self.address);
-        self.process = Some(Process {
-            child,
-            pid,
-            _stdout: stdout,
-        });
+        self.process = Some(process);
     }
-}
-
-fn spawn(cluster: &TestCluster, init: bool, address: &str, log: &Path) -> Child {
-    let log = fs::OpenOptions::new().create(true).append(true).open(log);
-    let (arguments, variables) = cluster.launch(init, address);
-    let mut command = Command::new(program());
-    for (name, _) in env::vars_os() {
-        if name.to_string_lossy().starts_with("QUORATE_") {
-            command.env_remove(name);
-        }
-    }
-    command
-        .args(arguments)
-        .envs(variables.iter().map(|(name, value)| (name, value)))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(log.unwrap())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap()
-}
-
-/// The binary that is tested: `QUORATE_BIN`, or the one built beside this test.
-fn program() -> PathBuf {
-    if let Some(named) = env::var_os("QUORATE_BIN") {
-        return named.into();
-    }
-    let test = env::current_exe().unwrap();
-    // target/<profile>/deps/<test>
-    let built = test.ancestors().nth(2).unwrap().join("quorate");
-    assert!(
-        built.exists(),
-        "{} does not exist: run `cargo build --bin quorate` first, or name one in QUORATE_BIN",
-        built.display()
-    );
-    built
 }

@@ -12,9 +12,10 @@ use quorate_certs::InitRequest;
 use quorate_certs::Initialised;
 use tempfile::TempDir;
 
-use crate::broker::Refused;
 use crate::broker::TestBroker;
 use crate::patience::within;
+use crate::process::Launch;
+use crate::process::Refused;
 
 /// A cluster of one broker, before and between its runs.
 #[derive(Debug)]
@@ -121,12 +122,8 @@ impl TestCluster {
             .expect("the broker accepts the administrator")
     }
 
-    /// Writes the configuration; gives the arguments and variables of the process.
-    pub(crate) fn launch(
-        &self,
-        init: bool,
-        address: &str,
-    ) -> (Vec<OsString>, &[(String, OsString)]) {
+    /// Writes the configuration; gives what the process is started with.
+    pub(crate) fn launch(&self, init: bool, address: &str) -> Launch {
         let file = self.folder.path().join("quorate.toml");
         fs::write(&file, self.configuration(address)).unwrap();
         let mut arguments: Vec<OsString> = vec!["serve".into(), "--json".into()];
@@ -138,7 +135,17 @@ impl TestCluster {
         for (key, value) in &self.settings {
             arguments.extend(["--set".into(), format!("{key}={value}").into()]);
         }
-        (arguments, &self.environment)
+        Launch {
+            within: Vec::new(),
+            arguments,
+            variables: self.environment.clone(),
+            log: self.log(),
+        }
+    }
+
+    /// Where its processes write what they have to say.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.folder.path().join("broker.log")
     }
 
     fn configuration(&self, address: &str) -> String {
@@ -164,6 +171,6 @@ impl Default for TestCluster {
 }
 
 #[expect(clippy::disallowed_methods, reason = "certificates begin now")]
-fn now() -> SystemTime {
+pub(crate) fn now() -> SystemTime {
     SystemTime::now()
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::cluster::TestCluster;
+use crate::plan::ClusterPlan;
 
 /// Fails every flush with EIO once the file named in `QRT_SYNC_FAILS` is there.
 const SOURCE: &str = r#"
@@ -71,6 +72,13 @@ impl SyncFault {
         cluster
             .with_variable("LD_PRELOAD", &self.library)
             .with_variable("QRT_SYNC_FAILS", &self.trigger)
+    }
+
+    /// A cluster one of whose brokers can be struck.
+    #[must_use]
+    pub fn threaten_one(&self, plan: ClusterPlan, id: u16) -> ClusterPlan {
+        plan.with_variable(id, "LD_PRELOAD", &self.library)
+            .with_variable(id, "QRT_SYNC_FAILS", &self.trigger)
     }
 
     /// From now on every flush fails.
