@@ -98,6 +98,11 @@ impl Output {
         self.line(table.trim_fmt())
     }
 
+    /// Makes room for what replaces everything on the screen.
+    pub(crate) fn clear(&self) -> Result<(), Failure> {
+        self.bytes(b"\x1b[H\x1b[2J")
+    }
+
     /// Hands what was printed to the reader.
     pub(crate) fn flush(&self) -> Result<(), Failure> {
         self.stdout
