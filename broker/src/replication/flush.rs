@@ -122,7 +122,7 @@ impl<M: StateMachine> Disk<M> {
         self.poison.subscribe()
     }
 
-    fn is_poisoned(&self) -> bool {
+    pub(super) fn is_poisoned(&self) -> bool {
         self.poison.borrow().is_some()
     }
 
@@ -134,7 +134,7 @@ impl<M: StateMachine> Disk<M> {
             fresh
         });
         // The shard looks at the poison whenever it wakes.
-        self.inbox.put(In::Tick);
+        self.inbox.wake();
     }
 
     /// Takes a group's files.
@@ -382,7 +382,7 @@ impl<M: StateMachine> Disk<M> {
             Err(WriteError::NoSpace { .. }) => {
                 desk.queue.lock().checkpoints.push(job);
                 self.waiting.store(true, Ordering::Relaxed);
-                self.inbox.put(In::Tick);
+                self.inbox.wake();
             }
             Err(error) => self.fail(poison_of(&error)),
         }

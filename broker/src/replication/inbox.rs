@@ -33,6 +33,23 @@ impl<T> Inbox<T> {
         }
     }
 
+    pub(super) fn put_all(&self, values: impl Iterator<Item = T>) {
+        let filled = {
+            let mut queue = self.queue.lock();
+            let empty = queue.is_empty();
+            queue.extend(values);
+            empty && !queue.is_empty()
+        };
+        if filled {
+            self.filled.notify_one();
+        }
+    }
+
+    /// The consumer looks around, though nothing may be in.
+    pub(super) fn wake(&self) {
+        self.filled.notify_one();
+    }
+
     /// Moves everything behind what `into` holds.
     pub(super) fn take(&self, into: &mut Vec<T>) {
         let mut queue = self.queue.lock();

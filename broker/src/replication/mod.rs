@@ -6,26 +6,27 @@
 mod config;
 mod engine;
 mod flush;
+#[cfg_attr(not(test), expect(dead_code, reason = "peers come next"))]
+mod gate;
 mod group;
 mod inbox;
 mod inspect;
 mod machine;
 pub mod message;
 mod offsets;
+mod outbox;
 mod recovery;
 mod replay;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "read as soon as peers can be reached")
-)]
 mod routes;
 pub mod shard;
+mod shell;
 mod states;
 mod store;
 mod tail;
 mod task;
 mod terms;
 mod ticket;
+mod wire;
 
 pub use config::{Durability, ElectionWindow, GroupSpec, ReplicationConfig};
 pub use flush::Poison;

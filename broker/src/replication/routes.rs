@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
-use quorate_protocol::{BrokerId, GroupId, ReplicaId};
+use quorate_protocol::{BrokerId, GroupId, PeerMessage, ReplicaId};
 
 /// Replicas learned per group: more than that many strangers have nothing to say.
 const LEARNED_MAX: usize = 16;
@@ -43,20 +43,14 @@ impl Routes {
         self.0.lock().get(&group)?.find(replica)
     }
 
-    /// Whether a broker may speak for a replica. One that was never heard of is believed.
-    pub(super) fn admits(&self, group: GroupId, replica: ReplicaId, broker: BrokerId) -> bool {
+    /// Keeps what a broker may say: for a replica that lives there, of a group that is here. A
+    /// replica that was never heard of lives where it spoke from.
+    pub(super) fn screen(&self, from: BrokerId, messages: &mut Vec<PeerMessage>) {
         let mut groups = self.0.lock();
-        let Some(holders) = groups.get_mut(&group) else {
-            return false;
-        };
-        if let Some(known) = holders.find(replica) {
-            return known == broker;
-        }
-        let room = holders.learned.len() < LEARNED_MAX;
-        if room {
-            holders.learned.push((replica, broker));
-        }
-        room
+        messages.retain(|message| {
+            let holders = groups.get_mut(&message.group);
+            holders.is_some_and(|holders| holders.admit(message.from, from))
+        });
     }
 
     /// All replicas on a broker.
@@ -78,6 +72,17 @@ impl Holders {
         self.told = told;
     }
 
+    fn admit(&mut self, replica: ReplicaId, broker: BrokerId) -> bool {
+        if let Some(known) = self.find(replica) {
+            return known == broker;
+        }
+        let room = self.learned.len() < LEARNED_MAX;
+        if room {
+            self.learned.push((replica, broker));
+        }
+        room
+    }
+
     fn all(&self) -> impl Iterator<Item = (ReplicaId, BrokerId)> {
         self.told.iter().chain(&self.learned).copied()
     }
@@ -91,6 +96,8 @@ impl Holders {
 
 #[cfg(test)]
 mod tests {
+    use quorate_protocol::{GroupTag, PeerBody, Term};
+
     use super::*;
 
     const GROUP: GroupId = GroupId::new(3);
@@ -99,20 +106,33 @@ mod tests {
         (ReplicaId::new(replica), BrokerId::new(broker))
     }
 
+    fn admits(routes: &Routes, replica: ReplicaId, broker: BrokerId) -> bool {
+        let mut messages = vec![PeerMessage {
+            group: GROUP,
+            tag: GroupTag::new(1),
+            from: replica,
+            to: ReplicaId::new(1),
+            term: Term::new(1),
+            body: PeerBody::TimeoutNow,
+        }];
+        routes.screen(broker, &mut messages);
+        !messages.is_empty()
+    }
+
     #[test]
     fn a_new_replica_is_found_where_it_spoke_from_until_it_is_told() {
         let routes = Routes::default();
         let (replica, broker) = at(9, 4);
-        assert!(!routes.admits(GROUP, replica, broker), "no such group yet");
+        assert!(!admits(&routes, replica, broker), "no such group yet");
         routes.set(GROUP, vec![at(1, 1), at(2, 2)]);
         assert_eq!(routes.broker_of(GROUP, replica), None);
-        assert!(routes.admits(GROUP, replica, broker));
+        assert!(admits(&routes, replica, broker));
         assert_eq!(routes.broker_of(GROUP, replica), Some(broker));
         assert!(
-            !routes.admits(GROUP, replica, BrokerId::new(5)),
+            !admits(&routes, replica, BrokerId::new(5)),
             "a replica lives on one broker"
         );
-        assert!(!routes.admits(GROUP, ReplicaId::new(1), BrokerId::new(2)));
+        assert!(!admits(&routes, ReplicaId::new(1), BrokerId::new(2)));
         routes.update(GROUP, vec![at(1, 1), at(9, 7)]);
         assert_eq!(routes.broker_of(GROUP, replica), Some(BrokerId::new(7)));
         assert_eq!(
@@ -130,7 +150,7 @@ mod tests {
         routes.set(GROUP, Vec::new());
         let admitted = (1..100).filter(|id| {
             let (replica, broker) = at(*id, 3);
-            routes.admits(GROUP, replica, broker)
+            admits(&routes, replica, broker)
         });
         assert_eq!(admitted.count(), LEARNED_MAX);
     }

@@ -1,7 +1,4 @@
-//! The shell around a shard: a task that feeds it and does what it asks for.
-//!
-//! The task runs on the caller's runtime, beside the sessions: a proposal reaches the shard, and its
-//! outcome the session, without waking another thread. Only disks have threads.
+//! The door to a shard: groups are opened, closed and deleted here.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -13,23 +10,22 @@ use parking_lot::Mutex;
 use quorate_protocol::{BrokerId, GroupId, HybridTime, ReplicaId};
 use quorate_storage::{Lane, StateLog, Storage};
 use tokio::sync::{Semaphore, oneshot, watch};
-use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::replication::config::{ElectionWindow, GroupSpec, ReplicationConfig};
 use crate::replication::flush::{Disk, Poison};
+use crate::replication::gate::Gate;
 use crate::replication::group::{Group, GroupStatus, Room};
 use crate::replication::inbox::Inbox;
 use crate::replication::inspect::Inspection;
 use crate::replication::machine::StateMachine;
+use crate::replication::outbox::{Carrier, Outbox};
 use crate::replication::recovery::{OpenError, recover};
 use crate::replication::routes::Routes;
-use crate::replication::shard::event::{Act, In, Opening};
+use crate::replication::shard::event::{In, Opening};
 use crate::replication::shard::{Halt, Shard};
-
-/// Ticks between attempts to write to a full disk.
-const RETRY_TICKS: u32 = 20;
+use crate::replication::shell::{Halted, Parts, Shell};
 
 /// The file without which a folder holds no log.
 const IDENTITY: &str = "replica.json";
@@ -71,6 +67,7 @@ pub struct Replication<M: StateMachine>(Arc<Inner<M>>);
 struct Inner<M: StateMachine> {
     config: ReplicationConfig,
     inbox: Arc<Inbox<In<M>>>,
+    gate: Arc<Gate<M>>,
     disk: Arc<Disk<M>>,
     total: Arc<Semaphore>,
     rooms: Mutex<BTreeMap<GroupId, Arc<Semaphore>>>,
@@ -80,9 +77,6 @@ struct Inner<M: StateMachine> {
     stop: CancellationToken,
     stopped: watch::Receiver<bool>,
 }
-
-/// Replicas that ended, and why.
-type Halted = watch::Sender<BTreeMap<GroupId, Halt>>;
 
 impl<M: StateMachine> Clone for Replication<M> {
     fn clone(&self) -> Self {
@@ -104,6 +98,15 @@ impl<M: StateMachine> Replication<M> {
     /// # Errors
     /// If the state log cannot be read.
     pub fn start(environment: Environment, config: ReplicationConfig) -> Result<Self, StartError> {
+        Self::start_with(environment, config, None)
+    }
+
+    /// As `start`, with somebody who carries messages to other brokers.
+    pub(super) fn start_with(
+        environment: Environment,
+        config: ReplicationConfig,
+        carrier: Option<Arc<dyn Carrier>>,
+    ) -> Result<Self, StartError> {
         let path = environment.state_log.clone();
         let log = StateLog::open(&environment.storage, &path).map_err(|source| StartError {
             path,
@@ -114,32 +117,35 @@ impl<M: StateMachine> Replication<M> {
         let disk = Disk::new(environment.storage, Arc::clone(&inbox), log, batch);
         let (ended, stopped) = watch::channel(false);
         let total = Room::units(config.uncommitted_bytes_total_max.get());
+        let routes = Arc::new(Routes::default());
+        let gate = Gate::new(Arc::clone(&inbox), Arc::clone(&routes));
         let inner = Arc::new(Inner {
+            gate: Arc::new(gate),
             inbox: Arc::clone(&inbox),
             disk: Arc::clone(&disk),
             total: Arc::new(Semaphore::new(usize::try_from(total).unwrap_or(usize::MAX))),
             rooms: Mutex::default(),
-            routes: Arc::default(),
+            routes,
             closing: Arc::default(),
             halted: Arc::new(Halted::default()),
             stop: CancellationToken::new(),
             stopped,
             config: config.clone(),
         });
-        let task = Task {
+        let shell = Shell::new(Parts {
             shard: Shard::new(config.clone()),
             inbox,
             disk,
+            gate: Arc::clone(&inner.gate),
+            outbox: Outbox::new(carrier, Arc::clone(&inner.routes)),
             now: environment.now,
             closing: Arc::clone(&inner.closing),
             halted: Arc::clone(&inner.halted),
             tick: config.tick,
-            ticks: 0,
-            poisoned: false,
-        };
+        });
         let stop = inner.stop.clone();
         environment.tracker.spawn(async move {
-            task.run(stop).await;
+            shell.run(stop).await;
             ended.send_replace(true);
         });
         Ok(Self(inner))
@@ -199,6 +205,12 @@ impl<M: StateMachine> Replication<M> {
         let (tell, told) = oneshot::channel();
         self.0.inbox.put(In::InspectLed(tell));
         told.await.unwrap_or_default()
+    }
+
+    /// Where the messages of other brokers come in.
+    #[cfg_attr(not(test), expect(dead_code, reason = "peers come next"))]
+    pub(super) fn gate(&self) -> &Arc<Gate<M>> {
+        &self.0.gate
     }
 
     /// Closes all groups and ends the task.
@@ -342,93 +354,4 @@ fn remove_all(storage: &dyn Storage, dir: &Path) -> std::io::Result<()> {
     storage.remove_dir(dir)?;
     dir.parent()
         .map_or(Ok(()), |parent| storage.sync_dir(parent))
-}
-
-/// The shard with everything around it.
-struct Task<M: StateMachine> {
-    shard: Shard<M>,
-    inbox: Arc<Inbox<In<M>>>,
-    disk: Arc<Disk<M>>,
-    now: Arc<dyn Fn() -> HybridTime + Send + Sync>,
-    closing: Arc<Mutex<BTreeMap<GroupId, oneshot::Sender<()>>>>,
-    halted: Arc<Halted>,
-    tick: std::time::Duration,
-    ticks: u32,
-    poisoned: bool,
-}
-
-impl<M: StateMachine> Task<M> {
-    async fn run(mut self, stop: CancellationToken) {
-        let mut clock = tokio::time::interval(self.tick);
-        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut input, mut acts) = (Vec::new(), Vec::new());
-        loop {
-            let ticking = self.shard.needs_ticks() || self.disk.is_full();
-            tokio::select! {
-                biased;
-                // First, or a busy inbox would keep heartbeats back.
-                _ = clock.tick(), if ticking => input.push(In::Tick),
-                () = self.inbox.filled() => {}
-                () = stop.cancelled() => return,
-            }
-            self.inbox.take(&mut input);
-            self.turns(&mut input, &mut acts);
-        }
-    }
-
-    /// Turns until there is nothing left to do at once.
-    fn turns(&mut self, input: &mut Vec<In<M>>, acts: &mut Vec<Act<M>>) {
-        loop {
-            self.note_tick(input);
-            self.shard.turn((self.now)(), input, acts);
-            for act in acts.drain(..) {
-                self.perform(act);
-            }
-            self.inbox.take(input);
-            if input.is_empty() && !self.shard.is_busy() {
-                return;
-            }
-        }
-    }
-
-    fn note_tick(&mut self, input: &[In<M>]) {
-        if !input.iter().any(|event| matches!(event, In::Tick)) {
-            return;
-        }
-        if !self.poisoned && self.disk.poisoned().borrow().is_some() {
-            self.poisoned = true;
-            self.shard.poison();
-        }
-        self.ticks = self.ticks.wrapping_add(1);
-        if self.ticks.is_multiple_of(RETRY_TICKS) {
-            self.disk.retry();
-        }
-    }
-
-    fn perform(&self, act: Act<M>) {
-        match act {
-            Act::Write(job) => self.disk.write(job),
-            Act::Hint(replica, hard) => self.disk.hint(replica, hard),
-            Act::Fetch(job) => self.disk.fetch(job),
-            Act::Checkpoint(job) => self.disk.checkpoint(job),
-            Act::Trim(group, point) => self.disk.trim(group, point),
-            Act::Closed(group) => drop(self.closing.lock().remove(&group)),
-            Act::Repair(group, why) => {
-                tracing::error!(%group, %why, "a replica ended");
-                self.halted
-                    .send_modify(|halted| drop(halted.insert(group, why)));
-            }
-            // No connection leads to a peer: as if it had just been lost.
-            Act::Send(message) => {
-                let (group, peer) = (message.group, message.to);
-                self.inbox.put(In::Unreachable { group, peer });
-            }
-            Act::Install(install) => self.inbox.put(In::Staged {
-                install,
-                staged: false,
-            }),
-            Act::SnapshotDone(..) => {}
-            Act::Swap(swap) => tracing::error!(?swap, "files were exchanged that nobody staged"),
-        }
-    }
 }

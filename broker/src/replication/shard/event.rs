@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use quorate_protocol::{GroupId, HybridTime, LogIndex, Offset, ReplicaId, Term};
+use quorate_protocol::{GroupId, GroupTag, HybridTime, LogIndex, Offset, ReplicaId, Term};
 use quorate_storage::{Entry, HardState};
 use tokio::sync::{oneshot, watch};
 
@@ -11,7 +11,7 @@ use crate::replication::config::ElectionWindow;
 use crate::replication::group::GroupStatus;
 use crate::replication::inspect::Inspection;
 use crate::replication::machine::StateMachine;
-use crate::replication::message::Message;
+use crate::replication::message::{Body, Message};
 use crate::replication::recovery::Recovered;
 use crate::replication::shard::Halt;
 use crate::replication::shard::membership::Change;
@@ -139,6 +139,8 @@ pub enum In<M: StateMachine> {
         /// The peer.
         peer: ReplicaId,
     },
+    /// Messages to these replicas may be lost, a snapshot among them.
+    Lost(Vec<(GroupId, ReplicaId)>),
     /// How a snapshot that was sent ended. Owed for every one, or the peer stays paused.
     SnapshotReport {
         /// The group.
@@ -164,6 +166,7 @@ impl<M: StateMachine> fmt::Debug for In<M> {
             Self::Peer(message) => return f.debug_tuple("Peer").field(message).finish(),
             Self::Open(opening) => ("Open", opening.recovered.group()),
             Self::Close(group) => ("Close", *group),
+            Self::Lost(replicas) => return f.debug_tuple("Lost").field(replicas).finish(),
             Self::InspectLed(_) => return f.write_str("InspectLed"),
             Self::Campaign(group) => ("Campaign", *group),
             Self::Read { group, .. } => ("Read", *group),
@@ -200,7 +203,7 @@ pub enum Act<M: StateMachine> {
     Trim(GroupId, LogIndex),
     /// A leader no longer has what this replica needs: fetch its checkpoint and files; then [`In::Staged`].
     Install(Install),
-    /// Tell the sender of a snapshot how it ended: [`In::SnapshotReport`] there.
+    /// Tell the sender of a snapshot how it ended: [`Install::report`].
     SnapshotDone(Install, bool),
     /// Put the staged files in place of the replica's own, then open it again.
     Swap(Box<Swap<M>>),
@@ -270,6 +273,10 @@ pub struct CheckpointJob {
 pub struct Install {
     /// The group.
     pub group: GroupId,
+    /// The group's incarnation.
+    pub tag: GroupTag,
+    /// Who needs it.
+    pub replica: ReplicaId,
     /// The opening that asked.
     pub epoch: Epoch,
     /// Who has it.
@@ -280,6 +287,23 @@ pub struct Install {
     pub index: LogIndex,
     /// The term of the entry there.
     pub term: Term,
+}
+
+impl Install {
+    /// What its sender is owed.
+    pub fn report(&self, finished: bool) -> Message {
+        Message {
+            group: self.group,
+            tag: self.tag,
+            from: self.replica,
+            to: self.from,
+            term: self.sender_term,
+            body: Body::SnapshotStatus {
+                index: self.index,
+                finished,
+            },
+        }
+    }
 }
 
 /// A replica that stands aside while its files are exchanged.

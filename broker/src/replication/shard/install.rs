@@ -13,6 +13,9 @@ use crate::replication::shard::event::{Act, Install, Swap};
 use crate::replication::shard::replica::Replica;
 use crate::replication::shard::{Halt, Shard};
 
+/// Ticks after which files are offered again to a peer that did not say what became of them.
+const OFFER_TICKS: u64 = 1200;
+
 impl<M: StateMachine> Replica<M> {
     /// A leader says that entries up to its retention point are gone there.
     pub(super) fn hear_snapshot(
@@ -25,6 +28,8 @@ impl<M: StateMachine> Replica<M> {
         };
         let install = Install {
             group: self.group(),
+            tag: self.identity.tag,
+            replica: self.identity.replica,
             epoch: self.epoch(),
             from: message.from,
             sender_term: message.term,
@@ -77,7 +82,31 @@ impl<M: StateMachine> Replica<M> {
             SnapshotStatus::Failure
         };
         self.raw.report_snapshot(peer.get(), status);
+        self.offered.retain(|(offered, _)| *offered != peer);
         Ok(())
+    }
+
+    /// Messages to a peer may be lost: entries are probed for again, files offered again.
+    pub(super) fn lost(&mut self, peer: ReplicaId) -> Result<(), Halt> {
+        self.snapshot_report(peer, false)?;
+        self.unreachable(peer)
+    }
+
+    /// An offer that nobody answers was lost, or its answer was.
+    pub(super) fn renew_offers(&mut self) -> Result<(), Halt> {
+        let now = self.ticks;
+        let late = |(peer, at): &(ReplicaId, u64)| (now - at >= OFFER_TICKS).then_some(*peer);
+        let late: Vec<_> = self.offered.iter().filter_map(late).collect();
+        for peer in late {
+            self.snapshot_report(peer, false)?;
+        }
+        Ok(())
+    }
+
+    /// Files were offered to a peer; the engine waits for what becomes of them.
+    pub(super) fn note_offer(&mut self, peer: ReplicaId) {
+        self.offered.retain(|(offered, _)| *offered != peer);
+        self.offered.push((peer, self.ticks));
     }
 }
 

@@ -106,6 +106,13 @@ impl<M: StateMachine> Shard<M> {
             In::Unreachable { group, peer } => {
                 self.drive(group, out, |replica, _| replica.unreachable(peer));
             }
+            In::Lost(replicas) => {
+                for (group, peer) in replicas {
+                    if self.groups.get(&group).is_some_and(Replica::is_leader) {
+                        self.drive(group, out, |replica, _| replica.lost(peer));
+                    }
+                }
+            }
             In::SnapshotReport {
                 group,
                 peer,

@@ -29,7 +29,7 @@ use crate::replication::ticket::Failure;
 pub use crate::replication::shard::replica::Glance;
 
 /// Inputs taken per turn: bounds how long one turn lasts.
-const INPUTS_MAX: usize = 1024;
+pub(in crate::replication) const INPUTS_MAX: usize = 1024;
 
 /// Why a group's replica ended: its files stay, it takes no part any more.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -180,7 +180,10 @@ impl<M: StateMachine> Shard<M> {
 
     fn tick(&mut self, out: &mut Vec<Act<M>>) {
         for group in self.ticking.iter().copied().collect::<Vec<_>>() {
-            self.drive(group, out, |replica, out| replica.tick(out));
+            self.call(group, out, Replica::tick);
+            if self.groups.get(&group).is_some_and(Replica::wants_a_turn) {
+                self.dirty.insert(group);
+            }
         }
         self.shrink_tails();
     }

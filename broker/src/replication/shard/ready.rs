@@ -9,7 +9,7 @@ use raft::eraftpb;
 use crate::replication::engine;
 use crate::replication::group::GroupStatus;
 use crate::replication::machine::{Role, StateMachine};
-use crate::replication::message::Message;
+use crate::replication::message::{Body, Message};
 use crate::replication::shard::Halt;
 use crate::replication::shard::event::{Act, ReadyNumber, WriteJob};
 use crate::replication::shard::replica::{Held, Replica, Standing};
@@ -210,6 +210,9 @@ impl<M: StateMachine> Replica<M> {
                 self.unsent.push(to);
                 continue;
             };
+            if matches!(body, Body::Snapshot { .. }) {
+                self.note_offer(to);
+            }
             out.push(Act::Send(Message {
                 group: self.group(),
                 tag: self.identity.tag,
@@ -246,6 +249,7 @@ impl<M: StateMachine> Replica<M> {
         self.machine.role_changed(role, now.term, ready, leader);
         self.refuse_waiting();
         if (role, now.term) != (before.role, before.term) {
+            self.offered.clear();
             self.void_reads();
         }
         self.successor = self.successor.filter(|_| leader.is_none());

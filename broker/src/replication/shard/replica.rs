@@ -78,6 +78,8 @@ pub(super) struct Replica<M: StateMachine> {
     pub(super) reads: Reads,
     /// Who is to lead next, while nobody else is known to.
     pub(super) successor: Option<ReplicaId>,
+    /// Peers that files were offered to, and when, in ticks.
+    pub(super) offered: Vec<(ReplicaId, u64)>,
     /// When each peer was last heard, in ticks.
     pub(super) heard: Vec<(ReplicaId, u64)>,
     pub(super) ticks: u64,
@@ -178,6 +180,7 @@ impl<M: StateMachine> Replica<M> {
             change: None,
             reads: Reads::default(),
             successor: None,
+            offered: Vec::new(),
             heard: Vec::new(),
             ticks: 0,
             membership: recovered.membership,
@@ -301,11 +304,19 @@ impl<M: StateMachine> Replica<M> {
         if self.is_leader() && self.raw.raft.lead_transferee.is_none() {
             self.successor = None;
         }
+        if !self.offered.is_empty() {
+            self.renew_offers()?;
+        }
         self.hinted.1 += 1;
         if self.hinted.1 >= HINT_TICKS {
             self.hint(out);
         }
         Ok(())
+    }
+
+    /// Is there anything to do since the last turn? Most ticks change nothing.
+    pub(super) fn wants_a_turn(&self) -> bool {
+        self.raw.has_ready() || self.can_propose()
     }
 
     /// Never above what the own disk holds: a hint that is durable before its entries would, after

@@ -13,6 +13,7 @@ mod rules;
 mod schedule;
 mod sim;
 mod single;
+mod trio;
 mod verdict;
 mod world;
 

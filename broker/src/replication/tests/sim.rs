@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use quorate_protocol::Term;
+use bytes::Bytes;
+use quorate_protocol::{Envelope, FRAME_HEADER_LEN, Term};
 use quorate_storage::{CheckpointStore, Lane as Work, StateLog, create_log, open_log};
 
 use crate::replication::machine::Role;
@@ -16,6 +17,7 @@ use crate::replication::tests::Rng;
 use crate::replication::tests::book::{Ask, Book, GROUP, Receipt};
 use crate::replication::tests::world::{Node, replica};
 use crate::replication::ticket::{Answer, Failure, Ticket};
+use crate::replication::wire;
 
 /// How often the interesting things happened.
 #[derive(Clone, Copy, Debug, Default)]
@@ -156,6 +158,7 @@ impl Sim {
     fn carry(&mut self, id: u64, act: Act<Book>) {
         match act {
             Act::Send(message) => {
+                let message = as_carried(message);
                 let lane = (id, message.to.get(), message.lane());
                 self.lanes.entry(lane).or_default().push_back(message);
             }
@@ -512,6 +515,19 @@ impl Sim {
     pub(super) const fn number(&self) -> u64 {
         self.numbers
     }
+}
+
+/// What arrives of a message that travels in an envelope.
+fn as_carried(message: Message) -> Message {
+    let sent = Envelope {
+        channel: 1,
+        messages: vec![wire::outbound(message)],
+    };
+    let frame = sent.encode().concat();
+    let body = Bytes::copy_from_slice(&frame[FRAME_HEADER_LEN..]);
+    let mut received = Envelope::decode(body).expect("what is sent can be read");
+    assert_eq!(received, sent);
+    wire::inbound(received.messages.remove(0)).expect("what is sent is understood")
 }
 
 fn target_identity(node: &Node) -> quorate_storage::LogIdentity {
