@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::net::UdpSocket;
 use std::sync::Arc;
+use std::time::Duration;
 
 use quinn::Endpoint;
 use quinn::Runtime;
@@ -11,18 +12,22 @@ use quinn::ServerConfig;
 use thiserror::Error;
 use tokio_util::task::TaskTracker;
 
+use crate::auth::TrustDomain;
 use crate::clock::Clock;
+use crate::config::TlsMaterial;
+use crate::transport::plane::Plane;
 use crate::transport::quic;
+use crate::transport::quic::Path;
 use crate::transport::reset;
 use crate::transport::runtime::TrackedRuntime;
-use crate::transport::settings::Config;
 use crate::transport::socket::SegmentedSocket;
 use crate::transport::socket::enlarge_buffers;
 use crate::transport::tls;
 use crate::transport::tls::Crypto;
+use crate::transport::tls::Own;
 use crate::transport::tls::TlsError;
 
-/// What a listener is built from.
+/// What an endpoint is built from.
 #[derive(Debug)]
 pub struct Parts {
     /// The bound socket.
@@ -35,7 +40,7 @@ pub struct Parts {
     pub tracker: TaskTracker,
 }
 
-/// Why a listener cannot be had.
+/// Why an endpoint cannot be had.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum BindError {
@@ -43,35 +48,47 @@ pub enum BindError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The socket cannot be used.
-    #[error("the UDP socket for clients cannot be used: {0}")]
+    #[error("the UDP socket cannot be used: {0}")]
     Socket(#[from] io::Error),
 }
 
 /// An endpoint, and the server configuration for each kind of path.
 pub(crate) struct Bound {
+    pub(crate) own: Own,
     pub(crate) endpoint: Endpoint,
     pub(crate) address: SocketAddr,
     pub(crate) loopback: Arc<ServerConfig>,
     pub(crate) network: Arc<ServerConfig>,
 }
 
-pub(crate) fn bind(config: &Config, parts: Parts) -> Result<Bound, BindError> {
-    let tls = tls::server_config(
-        &config.material,
-        &config.cluster,
-        &parts.crypto,
-        parts.clock.clone(),
-    )?;
-    let tls = Arc::new(tls);
+/// What an endpoint is for, and whose.
+pub(crate) struct Site<'a> {
+    pub(crate) plane: Plane,
+    pub(crate) cluster: &'a TrustDomain,
+    pub(crate) material: &'a TlsMaterial,
+    pub(crate) idle: Duration,
+}
+
+pub(crate) fn bind(site: &Site<'_>, parts: Parts) -> Result<Bound, BindError> {
+    let own = Own::load(site.material, site.cluster, (&parts.crypto, &parts.clock))?;
+    let tls = Arc::new(tls::server_config(site.plane, &own, site.material)?);
     let server = |loopback| {
-        let idle = config.timings.idle;
-        quic::server_config(tls.clone(), parts.clock.clone(), idle, loopback)
+        let path = Path {
+            idle: site.idle,
+            loopback,
+        };
+        quic::server_config(
+            quic::shape(site.plane),
+            tls.clone(),
+            parts.clock.clone(),
+            path,
+        )
     };
     enlarge_buffers(&parts.socket)?;
     let address = parts.socket.local_addr()?;
     let on_loopback = address.ip().is_loopback() || address.ip().is_unspecified();
     let mut endpoint_config = quic::endpoint_config(on_loopback);
-    reset::outlive_restart(&mut endpoint_config, &config.material.key);
+    reset::outlive_restart(&mut endpoint_config, site.plane, &site.material.key);
     let runtime = Arc::new(TrackedRuntime(parts.tracker));
     let socket = SegmentedSocket::new(
         runtime.wrap_udp_socket(parts.socket)?,
@@ -85,6 +102,7 @@ pub(crate) fn bind(config: &Config, parts: Parts) -> Result<Bound, BindError> {
         runtime,
     )?;
     Ok(Bound {
+        own,
         endpoint,
         address,
         loopback: Arc::new(server(true)),

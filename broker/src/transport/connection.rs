@@ -21,6 +21,7 @@ use crate::transport::admission::Turn;
 use crate::transport::lost::ConnectionLost;
 use crate::transport::lost::close_reason;
 use crate::transport::lost::to_varint;
+use crate::transport::quic::CLIENT;
 use crate::transport::quic::receive_window;
 use crate::transport::receiver::FrameReceiver;
 use crate::transport::sender::FrameSender;
@@ -34,18 +35,29 @@ const STALLS_MAX: u32 = 3;
 pub(crate) struct Link {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) timings: Timings,
-    quinn: quinn::Connection,
-    place: Place,
+    pub(crate) quinn: quinn::Connection,
+    /// `None` where this side dialled.
+    place: Option<Place>,
     stalls: AtomicU32,
 }
 
 impl Link {
-    /// The client read something.
+    pub(crate) fn new(established: Established, clock: Arc<dyn Clock>, timings: Timings) -> Self {
+        Self {
+            clock,
+            timings,
+            quinn: established.quinn,
+            place: established.place,
+            stalls: AtomicU32::new(0),
+        }
+    }
+
+    /// The other side read something.
     pub(crate) fn handle_progress(&self) {
         self.stalls.store(0, Ordering::Relaxed);
     }
 
-    /// A write stalled: after several in a row the client is given up.
+    /// A write stalled: after several in a row the other side is given up.
     pub(crate) fn handle_stall(&self) {
         if self.stalls.fetch_add(1, Ordering::Relaxed) + 1 >= STALLS_MAX {
             let text = "several streams in a row were not read for too long";
@@ -53,8 +65,19 @@ impl Link {
         }
     }
 
-    fn close(&self, code: ErrorCode, text: &str) {
+    pub(crate) fn close(&self, code: ErrorCode, text: &str) {
         self.quinn.close(to_varint(code), close_reason(text));
+    }
+
+    pub(crate) fn stats(&self) -> ConnectionStats {
+        let stats = self.quinn.stats();
+        ConnectionStats {
+            rtt: stats.path.rtt,
+            mtu: stats.path.current_mtu,
+            sent_bytes: stats.udp_tx.bytes,
+            received_bytes: stats.udp_rx.bytes,
+            lost_packets: stats.path.lost_packets,
+        }
     }
 }
 
@@ -99,7 +122,7 @@ pub(crate) struct Established {
     pub(crate) quinn: quinn::Connection,
     pub(crate) principal: Principal,
     pub(crate) not_after: Duration,
-    pub(crate) place: Place,
+    pub(crate) place: Option<Place>,
 }
 
 impl Connection {
@@ -110,17 +133,11 @@ impl Connection {
         batch_bytes_max: u32,
     ) -> Self {
         let opens = StreamRate::new(clock.monotonic());
-        let link = Link {
-            clock,
-            timings,
-            quinn: established.quinn,
-            place: established.place,
-            stalls: AtomicU32::new(0),
-        };
+        let (principal, not_after) = (established.principal.clone(), established.not_after);
         Self {
-            link: Arc::new(link),
-            principal: established.principal,
-            not_after: established.not_after,
+            link: Arc::new(Link::new(established, clock, timings)),
+            principal,
+            not_after,
             batch_bytes_max,
             opens: Mutex::new(opens),
         }
@@ -155,7 +172,9 @@ impl Connection {
         self.await_turn().await?;
         let (send, receive) = self.link.quinn.accept_bi().await?;
         self.opens.lock().handle_stream(self.link.clock.monotonic());
-        self.link.place.move_to(self.remote().ip());
+        if let Some(place) = &self.link.place {
+            place.move_to(self.remote().ip());
+        }
         let limits = Limits {
             batch_bytes_max: self.batch_bytes_max,
             established: receive.id().index() > 0,
@@ -191,7 +210,7 @@ impl Connection {
     /// Called once, with HelloAck.
     pub fn raise_limits(&self, streams: u32) {
         let quinn = &self.link.quinn;
-        quinn.set_receive_window(receive_window(streams));
+        quinn.set_receive_window(receive_window(streams, CLIENT.stream_window));
         quinn.set_max_concurrent_bi_streams(VarInt::from_u32(streams));
     }
 
@@ -209,13 +228,6 @@ impl Connection {
     /// Its figures so far.
     #[must_use]
     pub fn stats(&self) -> ConnectionStats {
-        let stats = self.link.quinn.stats();
-        ConnectionStats {
-            rtt: stats.path.rtt,
-            mtu: stats.path.current_mtu,
-            sent_bytes: stats.udp_tx.bytes,
-            received_bytes: stats.udp_rx.bytes,
-            lost_packets: stats.path.lost_packets,
-        }
+        self.link.stats()
     }
 }

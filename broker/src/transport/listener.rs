@@ -4,29 +4,28 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use quinn::Endpoint;
-use quinn::Incoming;
-use quinn::ServerConfig;
 use quorate_protocol::ErrorCode;
 use tokio::sync::Mutex;
 use tokio::sync::mpsc;
-use tokio_util::task::TaskTracker;
 
+use crate::clock::Clock;
 use crate::transport::admission::Gate;
-use crate::transport::admission::InFlight;
 use crate::transport::admission::Places;
-use crate::transport::admission::Verdict;
 use crate::transport::bind::BindError;
 use crate::transport::bind::Parts;
+use crate::transport::bind::Site;
 use crate::transport::bind::bind;
 use crate::transport::connection::Connection;
+use crate::transport::connection::Established;
+use crate::transport::door::ACCEPTED_MAX;
+use crate::transport::door::Door;
 use crate::transport::handshake::Reception;
 use crate::transport::lost::close_reason;
 use crate::transport::lost::to_varint;
+use crate::transport::plane::Plane;
 use crate::transport::report::Reporter;
 use crate::transport::settings::Config;
-
-/// Connections that wait to be taken. Their handshakes count as in flight until then.
-const ACCEPTED_MAX: usize = 64;
+use crate::transport::settings::Timings;
 
 /// The client plane's listener.
 ///
@@ -35,7 +34,10 @@ const ACCEPTED_MAX: usize = 64;
 pub struct Listener {
     endpoint: Endpoint,
     address: SocketAddr,
-    accepted: Mutex<mpsc::Receiver<Connection>>,
+    accepted: Mutex<mpsc::Receiver<Established>>,
+    clock: Arc<dyn Clock>,
+    timings: Timings,
+    batch_bytes_max: u32,
 }
 
 impl Listener {
@@ -46,7 +48,13 @@ impl Listener {
     pub fn bind(config: Config, parts: Parts) -> Result<Self, BindError> {
         let tracker = parts.tracker.clone();
         let clock = parts.clock.clone();
-        let bound = bind(&config, parts)?;
+        let site = Site {
+            plane: Plane::Client,
+            cluster: &config.cluster,
+            material: &config.material,
+            idle: config.timings.idle,
+        };
+        let bound = bind(&site, parts)?;
         let (sender, accepted) = mpsc::channel(ACCEPTED_MAX);
         let door = Door {
             endpoint: bound.endpoint.clone(),
@@ -54,11 +62,11 @@ impl Listener {
             network: bound.network,
             gate: Gate::new(config.limits.clone()),
             reception: Arc::new(Reception {
+                plane: Plane::Client,
                 cluster: config.cluster,
                 places: Places::new(config.limits.clone()),
-                timings: config.timings,
-                clock,
-                batch_bytes_max: config.limits.batch_bytes_max,
+                timings: config.timings.clone(),
+                clock: clock.clone(),
                 reporter: Reporter::default(),
             }),
             sender,
@@ -69,6 +77,9 @@ impl Listener {
             endpoint: bound.endpoint,
             address: bound.address,
             accepted: Mutex::new(accepted),
+            clock,
+            timings: config.timings,
+            batch_bytes_max: config.limits.batch_bytes_max,
         })
     }
 
@@ -81,7 +92,10 @@ impl Listener {
     /// The next connection whose certificate was verified and whose principal may connect.
     /// `None`: the listener was closed, or the endpoint died (nobody closed it). Cancel-safe.
     pub async fn accept(&self) -> Option<Connection> {
-        self.accepted.lock().await.recv().await
+        let established = self.accepted.lock().await.recv().await?;
+        let (clock, timings) = (self.clock.clone(), self.timings.clone());
+        let limit = self.batch_bytes_max;
+        Some(Connection::new(established, clock, timings, limit))
     }
 
     /// Closes the listener and every connection, with a code and a text.
@@ -92,58 +106,5 @@ impl Listener {
     /// Waits until every connection is gone and its last packets are sent.
     pub async fn wait_idle(&self) {
         self.endpoint.wait_idle().await;
-    }
-}
-
-/// The task that decides about each attempt. It does nothing that takes time itself.
-struct Door {
-    endpoint: Endpoint,
-    loopback: Arc<ServerConfig>,
-    network: Arc<ServerConfig>,
-    gate: Gate,
-    reception: Arc<Reception>,
-    sender: mpsc::Sender<Connection>,
-    tracker: TaskTracker,
-}
-
-impl Door {
-    async fn run(mut self) {
-        while let Some(incoming) = self.endpoint.accept().await {
-            self.handle(incoming);
-        }
-    }
-
-    fn handle(&mut self, incoming: Incoming) {
-        let source = incoming.remote_address().ip();
-        let validated = incoming.remote_address_validated();
-        let now = self.reception.clock.monotonic();
-        match self.gate.judge(source, validated, now) {
-            Verdict::Accept(in_flight) => self.receive(incoming, in_flight),
-            Verdict::Retry => {
-                if let Err(error) = incoming.retry() {
-                    error.into_incoming().ignore();
-                }
-            }
-            Verdict::Ignore => incoming.ignore(),
-        }
-    }
-
-    fn receive(&self, incoming: Incoming, in_flight: InFlight) {
-        let remote = incoming.remote_address();
-        let config = if remote.ip().to_canonical().is_loopback() {
-            self.loopback.clone()
-        } else {
-            self.network.clone()
-        };
-        let reception = self.reception.clone();
-        let sender = self.sender.clone();
-        self.tracker.spawn(async move {
-            match reception.receive(incoming, config).await {
-                // Nobody listens any more if this fails.
-                Ok(connection) => drop(sender.send(connection).await),
-                Err(error) => reception.handle_refusal(remote, &error),
-            }
-            drop(in_flight);
-        });
     }
 }

@@ -10,7 +10,7 @@ use thiserror::Error;
 #[non_exhaustive]
 pub enum ConnectionLost {
     /// The other side closed it.
-    #[error("closed by the client: {code} {reason}")]
+    #[error("closed by the other side: {code} {reason}")]
     ClosedByPeer {
         /// With this code, [`ErrorCode::OK`] for a plain goodbye.
         code: ErrorCode,
@@ -21,7 +21,7 @@ pub enum ConnectionLost {
     #[error("closed by this broker")]
     ClosedHere,
     /// The other side fell silent.
-    #[error("the client fell silent")]
+    #[error("the other side fell silent")]
     TimedOut,
     /// The other side lost its state, or broke QUIC or TLS.
     #[error("{reason}")]

@@ -50,8 +50,8 @@ pub enum ReceiveError {
         /// Bytes of the frame that had arrived.
         received: u64,
     },
-    /// The client abandoned the stream.
-    #[error("the client abandoned the stream: {code}")]
+    /// The other side abandoned the stream.
+    #[error("the other side abandoned the stream: {code}")]
     Reset {
         /// Its reason.
         code: ErrorCode,
@@ -86,7 +86,7 @@ impl From<AssemblyError> for ReceiveError {
     }
 }
 
-/// Frames from the client, in order.
+/// Frames from the other side, in order.
 #[derive(Debug)]
 pub struct FrameReceiver {
     stream: RecvStream,
@@ -107,7 +107,7 @@ impl FrameReceiver {
         }
     }
 
-    /// The next frame; `None` once the client finished the stream between two frames.
+    /// The next frame; `None` once the other side finished the stream between two frames.
     ///
     /// Frames that have already arrived are given out without waiting. Frames of unknown kinds
     /// are skipped unless they are critical.
@@ -138,7 +138,7 @@ impl FrameReceiver {
         self.assembly.set_limits(limits);
     }
 
-    /// Tells the client to send no more, and why. What has not been read is discarded.
+    /// Tells the other side to send no more, and why. What has not been read is discarded.
     pub fn stop(&mut self, code: ErrorCode) {
         // An error says that the stream is over already.
         drop(self.stream.stop(to_varint(code)));

@@ -1,4 +1,4 @@
-//! Logs refused clients, without letting them fill the log.
+//! Logs who was refused, without letting them fill the log.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -6,6 +6,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::transport::handshake::HandshakeError;
+use crate::transport::plane::Plane;
 
 /// At most one line per this time; the next one tells how many were left out.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -16,23 +17,30 @@ pub(crate) struct Reporter(Mutex<Sampler>);
 
 impl Reporter {
     /// Logs a refusal, or counts it for the next line.
-    pub(crate) fn handle_refusal(&self, now: Duration, remote: SocketAddr, error: &HandshakeError) {
+    pub(crate) fn handle_refusal(
+        &self,
+        now: Duration,
+        plane: Plane,
+        (remote, error): (SocketAddr, &HandshakeError),
+    ) {
         let Some(suppressed) = self.0.lock().sample(now) else {
             return;
         };
-        tracing::warn!(%remote, suppressed, "client refused: {error}");
+        let visitor = plane.visitor();
+        tracing::warn!(%remote, suppressed, "{visitor} refused: {error}");
     }
 }
 
+/// Lets one event per second be told, with the number of those that were not.
 #[derive(Debug, Default)]
-struct Sampler {
+pub struct Sampler {
     last: Option<Duration>,
     suppressed: u64,
 }
 
 impl Sampler {
     /// `Some(left out since the last)` if this one is to be logged.
-    fn sample(&mut self, now: Duration) -> Option<u64> {
+    pub fn sample(&mut self, now: Duration) -> Option<u64> {
         let recent = self
             .last
             .is_some_and(|last| now.saturating_sub(last) < INTERVAL);

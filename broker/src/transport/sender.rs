@@ -29,14 +29,14 @@ const BLOCK_BYTES: usize = 64 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// The client wants no more.
-    #[error("the client wants no more: {code}")]
+    /// The other side wants no more.
+    #[error("the other side wants no more: {code}")]
     Stopped {
         /// Its reason.
         code: ErrorCode,
     },
-    /// The client stopped reading; the stream was reset.
-    #[error("the client did not read in time")]
+    /// The other side stopped reading; the stream was reset.
+    #[error("the other side did not read in time")]
     SlowConsumer,
     /// This side finished or reset the stream before.
     #[error("the stream is finished")]
@@ -46,7 +46,7 @@ pub enum SendError {
     Lost(#[from] ConnectionLost),
 }
 
-/// Frames to the client, in order.
+/// Frames to the other side, in order.
 #[derive(Debug)]
 pub struct FrameSender {
     stream: SendStream,
@@ -89,7 +89,7 @@ impl FrameSender {
     /// Announces the end, after everything that was sent. Call it with nothing left to send.
     ///
     /// # Errors
-    /// The client wants no more, or the stream is over already.
+    /// The other side wants no more, or the stream is over already.
     pub fn finish(&mut self) -> Result<(), SendError> {
         self.stream.finish().map_err(|_| SendError::Finished)
     }
@@ -107,7 +107,7 @@ impl FrameSender {
         drop(self.stream.set_priority(priority));
     }
 
-    /// Waits until the client wants no more (with its reason), or has everything after
+    /// Waits until the other side wants no more (with its reason), or has everything after
     /// [`finish`](Self::finish) (`None`). Cancel-safe.
     ///
     /// # Errors
@@ -141,7 +141,7 @@ impl FrameSender {
         }
         let stall = self.link.timings.write_stall;
         let outcome = tokio::time::timeout(stall, writing).await.ok()?;
-        // Room that was waited for shows that the client reads.
+        // Room that was waited for shows that the other side reads.
         self.link.handle_progress();
         Some(outcome)
     }

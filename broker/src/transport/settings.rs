@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::auth::TrustDomain;
 use crate::config;
 use crate::config::TlsMaterial;
+use crate::transport::quic::PEER_BATCH_BYTES_MAX;
 
 /// Everything a listener needs to know before it is bound.
 #[derive(Debug)]
@@ -19,7 +20,7 @@ pub struct Config {
     pub timings: Timings,
 }
 
-/// How much of everything clients may have.
+/// How much of everything the other sides may have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Connections.
@@ -35,8 +36,28 @@ pub struct Limits {
     /// Whether the two caps above hold for loopback addresses too. Those cannot be reached from
     /// another machine, and all programs of this one share them.
     pub cap_loopback: bool,
+    /// Handshakes under way from which on an address must first be proved.
+    pub handshakes_unproved_max: usize,
+    /// Handshakes under way from which on attempts are not answered.
+    pub handshakes_max: usize,
     /// The largest batch a frame may carry.
     pub batch_bytes_max: u32,
+}
+
+impl Limits {
+    /// Those of the peer plane.
+    #[must_use]
+    pub fn of_peers() -> Self {
+        Self {
+            connections_max: 256,
+            connections_per_principal_max: 8,
+            connections_per_address_max: 256,
+            handshakes_unproved_max: 16,
+            handshakes_max: 64,
+            batch_bytes_max: PEER_BATCH_BYTES_MAX,
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for Limits {
@@ -48,6 +69,8 @@ impl Default for Limits {
             handshakes_per_second: 20,
             handshakes_burst: 50,
             cap_loopback: false,
+            handshakes_unproved_max: 64,
+            handshakes_max: 512,
             batch_bytes_max: 1 << 20,
         }
     }
@@ -81,6 +104,19 @@ pub struct Timings {
     pub stream_pressure: Duration,
     /// For any packet of the other side.
     pub idle: Duration,
+}
+
+impl Timings {
+    /// Those of the peer plane: whoever makes no progress for ten seconds is gone.
+    #[must_use]
+    pub fn of_peers() -> Self {
+        Self {
+            frame_grace: Duration::from_secs(5),
+            write_stall: Duration::from_secs(10),
+            idle: Duration::from_secs(10),
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for Timings {

@@ -1,4 +1,4 @@
-//! TLS 1.3 for the client plane, built from PEM text.
+//! TLS 1.3 for both planes, built from PEM text.
 //!
 //! No early data, no tickets, no session store, no key log: a resumed session would skip the
 //! certificate check.
@@ -6,10 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use quinn::crypto::rustls::QuicClientConfig;
 use quinn::crypto::rustls::QuicServerConfig;
 use rustls::CipherSuite;
+use rustls::ClientConfig;
 use rustls::NamedGroup;
 use rustls::ServerConfig;
+use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::CertificateDer;
@@ -27,13 +30,13 @@ use crate::auth::Role;
 use crate::auth::TrustDomain;
 use crate::clock::Clock;
 use crate::config::TlsMaterial;
+use crate::transport::plane::Plane;
 use crate::transport::runtime::WallTime;
+use crate::transport::verifier::BrokerVerifier;
 use crate::transport::verifier::ChainVerifier;
 use crate::transport::verifier::ClientVerifier;
 use crate::transport::verifier::Purpose;
 
-/// The application protocol of the client plane.
-const ALPN: &[u8] = b"quorate/1";
 /// A chain must leave room in the handshake buffer of the other side.
 const CHAIN_BYTES_MAX: usize = 8 * 1024;
 
@@ -108,34 +111,71 @@ impl Crypto {
     }
 }
 
-/// Builds the TLS side of the client plane, after checking this broker's own certificate.
-pub(crate) fn server_config(
-    material: &TlsMaterial,
-    cluster: &TrustDomain,
-    crypto: &Crypto,
+/// This broker's own identity, checked, and what it is checked with.
+#[derive(Debug)]
+pub(crate) struct Own {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    crypto: Crypto,
     clock: Arc<dyn Clock>,
+    name: String,
+}
+
+impl Own {
+    /// Reads certificate and key, and checks what everybody else would.
+    pub(crate) fn load(
+        material: &TlsMaterial,
+        cluster: &TrustDomain,
+        (crypto, clock): (&Crypto, &Arc<dyn Clock>),
+    ) -> Result<Self, TlsError> {
+        let chain = certificates("cert_file", &material.certificate)?;
+        let principal = check_own(&chain, material, cluster, (crypto, clock.as_ref()))?;
+        let key = PrivateKeyDer::from_pem_slice(&material.key).map_err(|error| TlsError::Pem {
+            key: "key_file",
+            what: "private key",
+            reason: error.to_string(),
+        })?;
+        Ok(Self {
+            chain,
+            key,
+            crypto: crypto.clone(),
+            clock: clock.clone(),
+            name: principal.name().to_owned(),
+        })
+    }
+
+    /// The broker's name in its certificate.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn time(&self) -> Arc<WallTime> {
+        Arc::new(WallTime(self.clock.clone()))
+    }
+
+    fn verifier(&self, key: &'static str, pem: &[u8]) -> Result<ChainVerifier, TlsError> {
+        let algorithms = self.crypto.0.signature_verification_algorithms;
+        Ok(ChainVerifier::new(anchors(key, pem)?, algorithms))
+    }
+}
+
+/// Builds the TLS of the accepting side.
+pub(crate) fn server_config(
+    plane: Plane,
+    own: &Own,
+    material: &TlsMaterial,
 ) -> Result<QuicServerConfig, TlsError> {
-    let chain = certificates("cert_file", &material.certificate)?;
-    check_own(&chain, material, cluster, (crypto, clock.as_ref()))?;
-    let key = PrivateKeyDer::from_pem_slice(&material.key).map_err(|error| TlsError::Pem {
-        key: "key_file",
-        what: "private key",
-        reason: error.to_string(),
-    })?;
-    let verifier = ChainVerifier::new(
-        anchors("client_ca_file", &material.client_ca)?,
-        crypto.0.signature_verification_algorithms,
-    );
-    let mut config =
-        ServerConfig::builder_with_details(crypto.0.clone(), Arc::new(WallTime(clock)))
-            .with_protocol_versions(&[&TLS13])
-            .map_err(|error| provider_error(&error))?
-            .with_client_cert_verifier(Arc::new(ClientVerifier(verifier)))
-            .with_single_cert(chain, key)
-            .map_err(|error| TlsError::KeyMismatch {
-                reason: error.to_string(),
-            })?;
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    let verifier = match plane {
+        Plane::Client => own.verifier("client_ca_file", &material.client_ca)?,
+        Plane::Peer => own.verifier("peer_ca_file", &material.peer_ca)?,
+    };
+    let mut config = ServerConfig::builder_with_details(own.crypto.0.clone(), own.time())
+        .with_protocol_versions(&[&TLS13])
+        .map_err(|error| provider_error(&error))?
+        .with_client_cert_verifier(Arc::new(ClientVerifier(verifier)))
+        .with_single_cert(own.chain.clone(), own.key.clone_key())
+        .map_err(|error| mismatch(&error))?;
+    config.alpn_protocols = vec![plane.alpn().to_vec()];
     config.ignore_client_order = true;
     config.max_early_data_size = 0;
     config.send_half_rtt_data = false;
@@ -146,13 +186,32 @@ pub(crate) fn server_config(
     })
 }
 
+/// Builds the TLS of the dialling side of the peer plane.
+pub(crate) fn dial_config(own: &Own, material: &TlsMaterial) -> Result<QuicClientConfig, TlsError> {
+    let verifier = own.verifier("peer_ca_file", &material.peer_ca)?;
+    let mut config = ClientConfig::builder_with_details(own.crypto.0.clone(), own.time())
+        .with_protocol_versions(&[&TLS13])
+        .map_err(|error| provider_error(&error))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(BrokerVerifier(verifier)))
+        .with_client_auth_cert(own.chain.clone(), own.key.clone_key())
+        .map_err(|error| mismatch(&error))?;
+    config.alpn_protocols = vec![Plane::Peer.alpn().to_vec()];
+    config.resumption = Resumption::disabled();
+    config.enable_early_data = false;
+    config.enable_sni = false;
+    QuicClientConfig::try_from(config).map_err(|error| TlsError::Provider {
+        reason: error.to_string(),
+    })
+}
+
 /// A broker whose certificate every client refuses should say so when it starts.
 fn check_own(
     chain: &[CertificateDer<'static>],
     material: &TlsMaterial,
     cluster: &TrustDomain,
     (crypto, clock): (&Crypto, &dyn Clock),
-) -> Result<(), TlsError> {
+) -> Result<Principal, TlsError> {
     let bytes = chain.iter().map(|certificate| certificate.len()).sum();
     if bytes > CHAIN_BYTES_MAX {
         return Err(TlsError::ChainTooLong { bytes });
@@ -175,7 +234,7 @@ fn check_own(
     if principal.role() != Role::Broker {
         return Err(unusable(format!("{principal} is not a broker")));
     }
-    Ok(())
+    Ok(principal)
 }
 
 fn certificates(key: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -209,6 +268,12 @@ fn anchors(key: &'static str, pem: &[u8]) -> Result<Vec<TrustAnchor<'static>>, T
 fn unusable(reason: impl ToString) -> TlsError {
     TlsError::Unusable {
         reason: reason.to_string(),
+    }
+}
+
+fn mismatch(error: &rustls::Error) -> TlsError {
+    TlsError::KeyMismatch {
+        reason: error.to_string(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Decides whether a client's certificate chain is to be trusted.
+//! Decides whether a certificate chain is to be trusted.
 //!
 //! Chain, validity and purpose are checked here, so that a refusal leaves as a TLS alert; whose
 //! certificate it is, is checked after the handshake, where the answer can carry a text.
@@ -13,9 +13,12 @@ use rustls::OtherError;
 use rustls::PeerIncompatible;
 use rustls::SignatureScheme;
 use rustls::client::danger::HandshakeSignatureValid;
+use rustls::client::danger::ServerCertVerified;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::crypto::verify_tls13_signature;
 use rustls::pki_types::CertificateDer;
+use rustls::pki_types::ServerName;
 use rustls::pki_types::TrustAnchor;
 use rustls::pki_types::UnixTime;
 use rustls::server::danger::ClientCertVerified;
@@ -77,7 +80,7 @@ impl ChainVerifier {
     }
 }
 
-/// The verifier of the client plane: a certificate of the client authority, or no connection.
+/// The verifier of an accepting side: a certificate of the plane's authority, or no connection.
 #[derive(Debug)]
 pub(crate) struct ClientVerifier(pub(crate) ChainVerifier);
 
@@ -103,6 +106,50 @@ impl ClientCertVerifier for ClientVerifier {
         self.0
             .verify(leaf, intermediates, now, Purpose::Client)
             .map(|()| ClientCertVerified::assertion())
+            .map_err(Error::InvalidCertificate)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::PeerIncompatible(PeerIncompatible::Tls12NotOffered))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, leaf, signature, &self.0.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.algorithms.supported_schemes()
+    }
+}
+
+/// The verifier of the dialling side of the peer plane: a broker's certificate of the peer
+/// authority, whatever address it was found at. Which broker it is, is checked by its name
+/// after the handshake.
+#[derive(Debug)]
+pub(crate) struct BrokerVerifier(pub(crate) ChainVerifier);
+
+impl ServerCertVerifier for BrokerVerifier {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        self.0
+            .verify(leaf, intermediates, now, Purpose::Server)
+            .map(|()| ServerCertVerified::assertion())
             .map_err(Error::InvalidCertificate)
     }
 

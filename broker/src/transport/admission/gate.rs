@@ -10,11 +10,6 @@ use crate::transport::admission::sources::SourceKey;
 use crate::transport::admission::sources::Sources;
 use crate::transport::settings::Limits;
 
-/// Handshakes in flight from which on a source must first prove its address.
-const RETRY_FROM: usize = 64;
-/// Handshakes in flight from which on attempts are not answered.
-const IGNORE_FROM: usize = 512;
-
 /// What to do with an attempt.
 #[derive(Debug)]
 pub(crate) enum Verdict {
@@ -56,10 +51,10 @@ impl Gate {
     /// Judges one attempt. `validated`: the source has proved its address.
     pub(crate) fn judge(&mut self, source: IpAddr, validated: bool, now: Duration) -> Verdict {
         let in_flight = self.in_flight.load(Ordering::Relaxed);
-        if in_flight >= IGNORE_FROM {
+        if in_flight >= self.limits.handshakes_max {
             return Verdict::Ignore;
         }
-        let retry = in_flight >= RETRY_FROM && !validated;
+        let retry = in_flight >= self.limits.handshakes_unproved_max && !validated;
         if !self.is_within_rate(source, retry, now) {
             return Verdict::Ignore;
         }
