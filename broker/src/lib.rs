@@ -11,6 +11,7 @@ pub mod config;
 mod environment;
 pub mod metadata;
 pub mod partition;
+pub mod peers;
 pub mod replication;
 pub mod session;
 mod start;

@@ -3,11 +3,12 @@
 use crate::source;
 
 /// Rooms by floor; the files beside them are the roof.
-const FLOORS: [(&str, u8); 8] = [
-    ("session", 6),
-    ("metadata", 4),
-    ("partition", 3),
-    ("replication", 2),
+const FLOORS: [(&str, u8); 9] = [
+    ("session", 7),
+    ("metadata", 5),
+    ("partition", 4),
+    ("replication", 3),
+    ("peers", 2),
     ("transport", 1),
     ("auth", 0),
     ("config", 0),
