@@ -209,21 +209,29 @@ impl Partition {
         self.shared.reads.read(from, bytes_max).await
     }
 
-    /// The offset that a start position stands for now.
+    /// The offset that a start position stands for now: nothing that was acknowledged before the
+    /// call lies behind the end that is meant. Cancel safe.
     ///
     /// # Errors
-    /// The replica is not a ready leader, the offset is not in the log, or the log cannot be read.
+    /// The replica is not a ready leader by the word of a majority, the offset is not in the log,
+    /// or the log cannot be read.
     pub async fn resolve_start(&self, start: Start) -> Result<Offset, PartitionReadError> {
         self.serving()?;
+        if !self.shared.reads.knows_start(start) {
+            self.confirm().await?;
+        }
         self.shared.reads.resolve_start(start).await
     }
 
-    /// The end that an end position stands for now.
+    /// The end that an end position stands for now, as for a start. Cancel safe.
     ///
     /// # Errors
-    /// The replica is not a ready leader, or the log cannot be read.
+    /// The replica is not a ready leader by the word of a majority, or the log cannot be read.
     pub async fn resolve_end(&self, until: Until) -> Result<ReadEnd, PartitionReadError> {
         self.serving()?;
+        if !matches!(until, Until::Offset(_) | Until::Never) {
+            self.confirm().await?;
+        }
         self.shared.reads.resolve_end(until).await
     }
 
@@ -262,6 +270,16 @@ impl Partition {
             Ok(())
         } else {
             Err(PartitionReadError::NotServing)
+        }
+    }
+
+    /// Waits until everything is readable here that was committed anywhere by now. A leader that was
+    /// cut off finds out that it is none.
+    async fn confirm(&self) -> Result<(), PartitionReadError> {
+        match self.shared.group.read_barrier().await {
+            Ok(()) => Ok(()),
+            Err(Failure::Closed) => Err(PartitionReadError::Closed),
+            Err(_) => Err(PartitionReadError::NotServing),
         }
     }
 

@@ -118,6 +118,16 @@ impl Reads {
         }
     }
 
+    /// Whether the position needs no look at the end of the log: it never moves back.
+    pub(crate) fn knows_start(&self, start: Start) -> bool {
+        let (log_start, end) = self.progress.range();
+        match start {
+            Start::Earliest => true,
+            Start::Offset(asked) => asked >= log_start && asked <= end,
+            _ => false,
+        }
+    }
+
     pub(crate) async fn resolve_start(&self, start: Start) -> Result<Offset, PartitionReadError> {
         let (log_start, end) = self.progress.range();
         match start {
