@@ -169,6 +169,12 @@ impl Site {
         self.tracker
             .spawn(watchman.guard_state(groups.clone(), metadata));
         let folder = data.root().to_owned();
+        let leaders = Arc::clone(&service).follow_leaders();
+        let stopped = stop.clone();
+        self.tracker.spawn(async move {
+            // Stopped, there is nobody left to be told.
+            let _stopped = stopped.run_until_cancelled(leaders).await;
+        });
         let disk = DiskWatch::new(&self.config.storage, &self.environment, folder);
         self.tracker
             .spawn(disk.run(Arc::clone(&service), stop.clone()));

@@ -70,6 +70,15 @@ pub enum Event {
         /// Why.
         error: Error,
     },
+    /// Records of a partition cannot be read now; it is tried again.
+    Unavailable {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: PartitionId,
+        /// Why.
+        error: Error,
+    },
     /// A subscription fell behind and records were skipped.
     Lagging {
         /// The topic.

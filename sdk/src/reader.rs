@@ -358,7 +358,13 @@ impl Pages {
                 self.take_records(frame.body)?;
                 Ok(None)
             }
-            Kind::READ_END => Ok(Some(self.finish(&frame.decode()?))),
+            Kind::READ_END => {
+                let end: ReadEnd = frame.decode()?;
+                if self.is_overtaken(&end) && self.records.is_empty() {
+                    return Err(overtaken(&end).into());
+                }
+                Ok(Some(self.finish(&end)))
+            }
             kind => {
                 let message = format!("{kind:?} does not belong on a READ stream");
                 Err(Error::new(ErrorCode::PROTOCOL_VIOLATION, message).into())
@@ -386,10 +392,15 @@ impl Pages {
         Ok(())
     }
 
+    /// Whether retention took what was to be read next.
+    fn is_overtaken(&self, end: &ReadEnd) -> bool {
+        end.next < end.log_start && end.next < self.until && end.next < end.high_watermark
+    }
+
     fn finish(&mut self, end: &ReadEnd) -> Page {
         let records = std::mem::take(&mut self.records);
         let full = records.len() >= self.limit;
-        let cut = full || self.received >= PAGE_BYTES_MAX_USIZE;
+        let cut = full || self.received >= PAGE_BYTES_MAX_USIZE || self.is_overtaken(end);
         let after = records.last().map(|record| record.offset.next());
         let next = match after {
             Some(after) if full => after,
@@ -405,6 +416,16 @@ impl Pages {
             records,
         }
     }
+}
+
+/// Retention was faster than this read.
+fn overtaken(end: &ReadEnd) -> Error {
+    let (start, tail) = (end.log_start, end.high_watermark);
+    let message = format!(
+        "offset {} is not in the log any more, which holds {start} up to {tail} (exclusive)",
+        end.next
+    );
+    Error::new(ErrorCode::OFFSET_OUT_OF_RANGE, message).with_range(Some((start, tail)))
 }
 
 /// The end by time, in microseconds since 1970.

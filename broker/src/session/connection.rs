@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_protocol::Bounded;
+use quorate_protocol::BrokerId;
 use quorate_protocol::ErrorCode;
 use quorate_protocol::GoAway;
 use quorate_protocol::GoAwayReason;
@@ -44,6 +45,9 @@ const PRODUCE_PRIORITY: i32 = 6;
 const SUBSCRIBE_PRIORITY: i32 = 4;
 const ADMIN_PRIORITY: i32 = 3;
 const READ_PRIORITY: i32 = 2;
+/// How long this broker may be behind another one that has given out a producer id.
+const HEARSAY_INTERVAL: Duration = Duration::from_millis(10);
+const HEARSAY_LOOKS: usize = 100;
 /// How much of a client's text is logged.
 const LOGGED_CHARACTERS_MAX: usize = 256;
 /// How long the last word to a client may take.
@@ -205,8 +209,17 @@ impl Session {
         self.go_away.send_replace(Some(GoAway {
             reason,
             deadline_ms,
-            prefer: Bounded::empty(),
+            prefer: Bounded::clipped(self.successors()),
         }));
+    }
+
+    /// Where the client is to go; clients spread over the other brokers.
+    fn successors(&self) -> Vec<BrokerId> {
+        let mut others = self.service.successors();
+        let turn = usize::try_from(self.established.id.get() & 0xffff).unwrap_or_default();
+        let start = turn % others.len().max(1);
+        others.rotate_left(start);
+        others
     }
 
     async fn serve_stream(self: Arc<Self>, mut stream: Stream) {
@@ -346,9 +359,18 @@ impl Session {
         Err(Refusal::new(ErrorCode::AUTHORIZATION_FAILED, detail))
     }
 
-    /// Whether a producer id was given to this client's principal.
-    pub(super) fn check_owner(&self, producer: ProducerId) -> Result<(), Refusal> {
-        if self.service.owner_of(producer) == Some(self.principal) {
+    /// Whether a producer id was given to this client's principal. An id that nobody here has heard
+    /// of may have been given out by another broker a moment ago.
+    pub(super) async fn check_owner(&self, producer: ProducerId) -> Result<(), Refusal> {
+        let mut owner = self.service.owner_of(producer);
+        for _ in 0..HEARSAY_LOOKS {
+            if owner.is_some() {
+                break;
+            }
+            tokio::time::sleep(HEARSAY_INTERVAL).await;
+            owner = self.service.owner_of(producer);
+        }
+        if owner == Some(self.principal) {
             return Ok(());
         }
         let detail = format!("producer {producer} was not given to this principal");

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use crate::metadata::Topology;
 use crate::session::connection::End;
 use crate::session::connection::Session;
+use crate::session::leaders::News;
 use crate::session::requests;
 use crate::session::stream::Refusal;
 use crate::session::stream::Stop;
@@ -42,6 +43,9 @@ pub(super) struct Control {
     reply: mpsc::Sender<Reply>,
     go_away: watch::Receiver<Option<GoAway>>,
     topology: watch::Receiver<Arc<Topology>>,
+    leaders: watch::Receiver<Arc<News>>,
+    /// The last change of leaders the client has heard of.
+    leaders_seen: u64,
     interest: Interest,
     /// What the client has seen, once it has asked for the topology.
     seen: Option<Arc<Topology>>,
@@ -51,6 +55,7 @@ enum Event {
     Frame(Option<Frame>),
     Reply(Reply),
     Topology,
+    Leaders,
     GoAway(GoAway),
     Over,
 }
@@ -61,6 +66,7 @@ impl Control {
         let (reply, replies) = mpsc::channel(REQUESTS_MAX);
         let go_away = session.go_away();
         let topology = session.service().metadata().watch();
+        let leaders = session.service().leader_news();
         Self {
             session,
             stream,
@@ -69,6 +75,8 @@ impl Control {
             reply,
             go_away,
             topology,
+            leaders,
+            leaders_seen: 0,
             interest: Interest::none(),
             seen: None,
         }
@@ -95,6 +103,7 @@ impl Control {
             frame = self.stream.receiver.next() => Event::Frame(frame?),
             Some(reply) = self.replies.recv() => Event::Reply(reply),
             Ok(()) = self.topology.changed(), if subscribed => Event::Topology,
+            Ok(()) = self.leaders.changed(), if subscribed => Event::Leaders,
             () = self.session.over() => Event::Over,
         };
         match event {
@@ -105,6 +114,7 @@ impl Control {
                 self.stream.send(&reply).await?;
             }
             Event::Topology => self.send_topology().await?,
+            Event::Leaders => self.send_leaders().await?,
             Event::GoAway(go_away) => self.stream.send(&go_away).await?,
             Event::Over => {
                 self.stream.finish().await?;
@@ -156,6 +166,9 @@ impl Control {
             return;
         };
         self.interest.add(&wanted);
+        if self.seen.is_none() {
+            self.leaders_seen = self.leaders.borrow_and_update().number();
+        }
         // The reply is made from this snapshot or a later one: nothing is missed in between.
         let topology = &mut self.topology;
         self.seen
@@ -169,6 +182,20 @@ impl Control {
         };
         let registry = self.session.service().partitions();
         for update in topology::updates(&self.interest, registry, &seen, &now) {
+            self.stream.send(&update).await?;
+        }
+        Ok(())
+    }
+
+    async fn send_leaders(&mut self) -> Result<(), Stop> {
+        let news = Arc::clone(&self.leaders.borrow_and_update());
+        let before = std::mem::replace(&mut self.leaders_seen, news.number());
+        let Some(seen) = self.seen.as_ref() else {
+            return Ok(());
+        };
+        let registry = self.session.service().partitions();
+        let changed = news.since(before);
+        for update in topology::leader_updates(&self.interest, registry, seen, changed) {
             self.stream.send(&update).await?;
         }
         Ok(())

@@ -11,6 +11,7 @@ mod cursor;
 mod deadline;
 mod greet;
 mod hello;
+mod leaders;
 mod lifetime;
 mod open;
 mod page;

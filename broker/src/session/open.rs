@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use quorate_protocol::Body;
+use quorate_protocol::BrokerId;
 use quorate_protocol::ErrorCode;
 use quorate_protocol::PartitionId;
 use quorate_protocol::StreamOpen;
@@ -34,7 +35,15 @@ pub(super) fn target(
         return Err(Refusal::new(ErrorCode::AUTHORIZATION_FAILED, detail));
     }
     let found = session.service().partition(open.topic, open.partition);
-    found.ok_or_else(|| why_absent(session, open.topic, open.partition))
+    found.ok_or_else(|| {
+        let refusal = why_absent(session, open.topic, open.partition);
+        let behind = session.service().topology().epoch() < open.topology_epoch;
+        if refusal.code == ErrorCode::UNKNOWN_TOPIC && behind {
+            let detail = "this broker lags behind and does not know the topic yet";
+            return Refusal::new(ErrorCode::STALE_TOPOLOGY, detail).retry_after_ms(50);
+        }
+        refusal
+    })
 }
 
 /// Why this broker has no such partition.
@@ -61,12 +70,22 @@ fn why_absent(session: &Session, topic: TopicId, partition: PartitionId) -> Refu
             format!("{place} is not open here yet; if that lasts, the broker's log says why");
         return Refusal::new(ErrorCode::LEADER_NOT_READY, detail).retry_after_ms(50);
     }
+    let (leader, _) = session
+        .service()
+        .lead(topic.id, partition, assignment.group);
     let preferred = assignment.replicas.first().map(|replica| replica.broker);
     Refusal::new(
         ErrorCode::NOT_LEADER,
         format!("{place} is not on this broker"),
     )
-    .led_by(preferred)
+    .led_by(leader.or(preferred))
+}
+
+/// The broker that leads a partition that is open here, if it is known and another one.
+pub(super) fn leader_elsewhere(session: &Session, partition: &Partition) -> Option<BrokerId> {
+    let (spec, service) = (partition.spec(), session.service());
+    let (leader, _) = service.lead(spec.topic, spec.partition, spec.group);
+    leader.filter(|leader| *leader != service.broker())
 }
 
 /// Waits until this broker leads the partition and serves it, at most until the deadline.
@@ -114,7 +133,7 @@ pub(super) fn not_serving(session: &Session, partition: &Partition, now: Leaders
         }
         _ if now.leader.is_some() => {
             let detail = format!("another broker leads {place}");
-            Refusal::new(ErrorCode::NOT_LEADER, detail).led_by(partition.leader())
+            Refusal::new(ErrorCode::NOT_LEADER, detail).led_by(leader_elsewhere(session, partition))
         }
         _ => Refusal::new(
             ErrorCode::LEADER_UNKNOWN,

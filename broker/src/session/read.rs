@@ -17,6 +17,7 @@ use quorate_protocol::Until;
 use crate::auth::Operation;
 use crate::partition;
 use crate::partition::Partition;
+use crate::partition::PartitionReadError;
 use crate::partition::PartitionStatus;
 use crate::session::connection::Session;
 use crate::session::open;
@@ -91,6 +92,8 @@ pub(super) async fn serve(
         let bytes_max = session.page_bytes(range.bytes_left);
         let mut batches = match partition.read(range.next, bytes_max).await {
             Ok(batches) => batches,
+            // Retention was faster: the end of the page says what is left.
+            Err(PartitionReadError::OutOfRange { start, .. }) if start > range.next => break,
             Err(error) => {
                 page::log_damage(&partition, &error);
                 return Err(Stop::fault(error.code(), error.to_string()));

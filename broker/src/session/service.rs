@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use quorate_protocol::BrokerId;
 use quorate_protocol::ByteSize;
+use quorate_protocol::GroupId;
 use quorate_protocol::PartitionId;
 use quorate_protocol::ProducerId;
 use quorate_protocol::SessionId;
+use quorate_protocol::Term;
 use quorate_protocol::TopicId;
 use tokio::sync::watch;
 
@@ -24,6 +26,9 @@ use crate::partition::Partition;
 use crate::partition::Registry;
 use crate::session::credit::Budget;
 use crate::session::greet;
+use crate::session::leaders;
+use crate::session::leaders::Lead;
+use crate::session::leaders::News;
 use crate::transport::Connection;
 
 /// What the service is made of.
@@ -53,6 +58,7 @@ pub struct Service {
     memory: Arc<Budget>,
     sessions: AtomicU64,
     drain: watch::Sender<Option<Duration>>,
+    leaders: watch::Sender<Arc<News>>,
     refuses_publishing: AtomicBool,
 }
 
@@ -73,6 +79,7 @@ impl Service {
             parts,
             sessions: AtomicU64::new(0),
             drain: watch::Sender::new(None),
+            leaders: watch::Sender::default(),
             refuses_publishing: AtomicBool::new(false),
         })
     }
@@ -86,6 +93,11 @@ impl Service {
     /// `deadline`. Their connections end by themselves.
     pub fn drain(&self, deadline: Duration) {
         self.drain.send_replace(Some(deadline));
+    }
+
+    /// Tells clients of leaders that change, for as long as the broker runs.
+    pub async fn follow_leaders(self: Arc<Self>) {
+        leaders::follow(&self, &self.leaders).await;
     }
 
     /// Refuses batches, or accepts them again: the disk is full, or is not any more.
@@ -122,6 +134,36 @@ impl Service {
     /// The partition, if this broker holds it.
     pub(super) fn partition(&self, topic: TopicId, partition: PartitionId) -> Option<Partition> {
         self.parts.partitions.get(topic, partition)
+    }
+
+    /// Who leads a partition, as far as this broker knows, and in which term.
+    pub(super) fn lead(&self, topic: TopicId, partition: PartitionId, _group: GroupId) -> Lead {
+        match self.partition(topic, partition) {
+            Some(partition) => {
+                let status = partition.describe();
+                (status.leader, status.term)
+            }
+            None => (None, Term::ZERO),
+        }
+    }
+
+    /// Rises when somebody else leads a partition than before.
+    pub(super) fn leader_changes(&self) -> watch::Receiver<u64> {
+        self.parts.partitions.leaderships()
+    }
+
+    /// Topics whose leaders changed.
+    pub(super) fn leader_news(&self) -> watch::Receiver<Arc<News>> {
+        self.leaders.subscribe()
+    }
+
+    /// Brokers that clients of this one may go to, best first.
+    pub(super) fn successors(&self) -> Vec<BrokerId> {
+        let topology = self.topology();
+        let others = topology.brokers().iter().filter(|(id, broker)| {
+            **id != self.parts.broker && !broker.draining && !broker.client_address.is_empty()
+        });
+        others.map(|(id, _)| *id).collect()
     }
 
     /// The principal a producer id was given to.

@@ -64,11 +64,7 @@ pub(super) fn updates(
     let (mut changed, mut gone) = now.changes_since(seen);
     changed.retain(|topic| interest.covers(topic));
     gone.retain(|id| seen.topic(*id).is_some_and(|topic| interest.covers(topic)));
-    let update = |topics: &[Arc<Topic>], deleted: &[TopicId]| TopologyUpdate {
-        epoch: now.epoch(),
-        topics: Bounded::clipped(topics.iter().map(|topic| topic_info(topic, registry))),
-        deleted: Bounded::clipped(deleted.iter().copied()),
-    };
+    let update = |topics, deleted| update(registry, now, topics, deleted);
     let changes = changed
         .chunks(TOPICS_PER_UPDATE)
         .map(|topics| update(topics, &[]));
@@ -76,6 +72,37 @@ pub(super) fn updates(
         .chunks(DELETED_PER_UPDATE)
         .map(|topics| update(&[], topics));
     changes.chain(deletions).collect()
+}
+
+/// Tells a client that has seen `seen` of topics whose leaders changed.
+pub(super) fn leader_updates(
+    interest: &Interest,
+    registry: &Registry,
+    seen: &Topology,
+    changed: impl Iterator<Item = TopicId>,
+) -> Vec<TopologyUpdate> {
+    let changed = changed.filter_map(|id| seen.topic(id));
+    let changed: Vec<_> = changed
+        .filter(|topic| interest.covers(topic))
+        .cloned()
+        .collect();
+    changed
+        .chunks(TOPICS_PER_UPDATE)
+        .map(|topics| update(registry, seen, topics, &[]))
+        .collect()
+}
+
+fn update(
+    registry: &Registry,
+    now: &Topology,
+    topics: &[Arc<Topic>],
+    deleted: &[TopicId],
+) -> TopologyUpdate {
+    TopologyUpdate {
+        epoch: now.epoch(),
+        topics: Bounded::clipped(topics.iter().map(|topic| topic_info(topic, registry))),
+        deleted: Bounded::clipped(deleted.iter().copied()),
+    }
 }
 
 #[cfg(test)]

@@ -223,8 +223,14 @@ impl Feed {
     /// Waits before the next attempt: not at all if another broker is known to lead and redirects
     /// are not too many.
     async fn pause(&self, rejected: &Rejected, retry: &mut Retry) {
-        if rejected.error.code() == ErrorCode::OFFSET_OUT_OF_RANGE {
-            return;
+        match rejected.error.code() {
+            ErrorCode::OFFSET_OUT_OF_RANGE => return,
+            ErrorCode::DATA_UNAVAILABLE => self.core.events.publish(Event::Unavailable {
+                topic: Arc::clone(&self.topic),
+                partition: self.queue.id,
+                error: rejected.error.clone(),
+            }),
+            _ => {}
         }
         let (topology, clock, spot) = (&self.core.topology, self.core.clock, self.spot());
         let tried = self.progress.tried;

@@ -32,6 +32,7 @@ use crate::auth::Operation;
 use crate::partition::AppendError;
 use crate::partition::Partition;
 use crate::partition::PartitionStatus;
+use crate::replication::Role;
 use crate::session::connection::Session;
 use crate::session::credit::Lease;
 use crate::session::deadline::Alarm;
@@ -91,7 +92,7 @@ async fn accept(
 ) -> Result<(Partition, ProduceParams, Lease), Stop> {
     let params: ProduceParams = open::params(opened)?;
     let partition = open::target(session, opened, Operation::Publish)?;
-    session.check_owner(params.producer)?;
+    session.check_owner(params.producer).await?;
     open::await_leader(session, &partition, opened.deadline_ms).await?;
     let lease = session.lease().ok_or_else(|| {
         let detail = "the broker has no memory left for another producer stream";
@@ -181,6 +182,7 @@ impl Producing<'_> {
     /// With nothing in flight: tells of a failure, and whether the stream is over.
     async fn conclude(&mut self) -> Result<bool, Stop> {
         if let Some(nack) = self.account.ledger.take_nack() {
+            let nack = self.redirect(nack);
             self.stream.send(&nack).await?;
             if ends_stream(nack.code) {
                 return Ok(true);
@@ -200,6 +202,28 @@ impl Producing<'_> {
         }
     }
 
+    /// Once another broker leads, batches without an outcome are its business: the stream ends, and
+    /// the producer learns there.
+    fn redirect(&self, nack: Nack) -> Nack {
+        let lost = matches!(
+            nack.code,
+            ErrorCode::AMBIGUOUS_COMMIT | ErrorCode::NOT_LEADER | ErrorCode::LEADER_UNKNOWN
+        );
+        if !lost || self.partition.leadership().borrow().role == Role::Leader {
+            return nack;
+        }
+        let leader = open::leader_elsewhere(&self.session, &self.partition);
+        Nack {
+            code: match leader {
+                Some(_) => ErrorCode::NOT_LEADER,
+                None => ErrorCode::LEADER_UNKNOWN,
+            },
+            leader,
+            retry_after_ms: 0,
+            ..nack
+        }
+    }
+
     fn farewell(&self) -> Nack {
         let refusal = self.session.farewell();
         Nack {
@@ -207,7 +231,7 @@ impl Producing<'_> {
             unproposed_sequence: self.next,
             code: refusal.code,
             detail: Text::clipped(&refusal.detail),
-            leader: None,
+            leader: open::leader_elsewhere(&self.session, &self.partition),
             retry_after_ms: refusal.retry_after_ms,
             duplicates: Bounded::empty(),
         }
