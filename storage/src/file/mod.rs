@@ -86,7 +86,8 @@ pub trait Storage: Debug + Send + Sync {
     /// What the system reports.
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
 
-    /// Gives a file another name in the same directory, replacing what had it. Durable after [`Storage::sync_dir`].
+    /// Gives a file another name in the same directory, replacing what had it; or a directory one that
+    /// nothing has. Durable after [`Storage::sync_dir`].
     ///
     /// # Errors
     /// What the system reports.

@@ -212,9 +212,24 @@ impl Disk {
         }
     }
 
+    /// A directory takes everything in it along, all or nothing.
     pub(crate) fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-        let id = self.id(from)?;
-        self.change(vec![(plain(from), None), (plain(to), Some(Node::File(id)))]);
+        let (from, to) = (plain(from), plain(to));
+        let below = self.names.range(from.clone()..);
+        let moved: Vec<_> = below
+            .take_while(|(name, _)| name.starts_with(&from))
+            .map(|(name, node)| (name.clone(), *node))
+            .collect();
+        let named = moved.first().filter(|(name, _)| *name == from);
+        let (_, node) = *named.ok_or(io::ErrorKind::NotFound)?;
+        let inside = moved.iter().filter_map(|(name, node)| {
+            let rest = name.strip_prefix(&from).ok()?;
+            (name != &from).then(|| (to.join(rest), Some(*node)))
+        });
+        let mut changes: Vec<_> = moved.iter().map(|(name, _)| (name.clone(), None)).collect();
+        changes.extend(inside);
+        changes.push((to, Some(node)));
+        self.change(changes);
         Ok(())
     }
 
