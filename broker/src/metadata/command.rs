@@ -26,6 +26,7 @@ use crate::metadata::encoding::encode_registration;
 use crate::metadata::encoding::encode_report;
 use crate::metadata::encoding::encode_seeds;
 use crate::metadata::encoding::encode_settings;
+use crate::metadata::plan::PlanCommand;
 use crate::metadata::producers::NAME_BYTES_MAX;
 use crate::metadata::topology::Registration;
 use crate::partition::codec::CodecError;
@@ -44,6 +45,7 @@ const MINT: u8 = 6;
 const CLAIM: u8 = 7;
 const FOUND: u8 = 8;
 const RESUME: u8 = 9;
+const PLAN: u8 = 10;
 
 /// Who proposes a command, and the how-manieth of its commands it is: the same command, sent again,
 /// has the same origin.
@@ -111,15 +113,15 @@ pub(super) enum Command {
     },
     /// No topic of this name any more.
     Delete { name: TopicName },
-    /// A broker has made its replicas of these groups.
+    /// A broker has made these replicas.
     Made {
         broker: BrokerId,
-        groups: Vec<GroupId>,
+        replicas: Vec<(GroupId, ReplicaId)>,
     },
-    /// A broker has removed its replicas of these deleted groups.
+    /// A broker has removed these replicas.
     Removed {
         broker: BrokerId,
-        groups: Vec<GroupId>,
+        replicas: Vec<(GroupId, ReplicaId)>,
     },
     /// A block of producer ids for a principal.
     Mint { principal: PrincipalKey },
@@ -136,6 +138,8 @@ pub(super) enum Command {
         producer: ProducerId,
         epoch: ProducerEpoch,
     },
+    /// The members or places of replicas change.
+    Plan(PlanCommand),
 }
 
 impl Command {
@@ -171,13 +175,13 @@ impl Command {
                 writer.u8(DELETE);
                 writer.text(name.as_str());
             }
-            Self::Made { broker, groups } => {
+            Self::Made { broker, replicas } => {
                 writer.u8(MADE);
-                encode_report(writer, *broker, groups);
+                encode_report(writer, *broker, replicas);
             }
-            Self::Removed { broker, groups } => {
+            Self::Removed { broker, replicas } => {
                 writer.u8(REMOVED);
-                encode_report(writer, *broker, groups);
+                encode_report(writer, *broker, replicas);
             }
             Self::Mint { principal } => {
                 writer.u8(MINT);
@@ -206,6 +210,10 @@ impl Command {
                 writer.u64(producer.get());
                 writer.u32(epoch.get());
             }
+            Self::Plan(change) => {
+                writer.u8(PLAN);
+                change.encode(writer);
+            }
         }
     }
 
@@ -231,12 +239,12 @@ impl Command {
                 name: decode_name(reader)?,
             },
             MADE => {
-                let (broker, groups) = decode_report(reader)?;
-                Self::Made { broker, groups }
+                let (broker, replicas) = decode_report(reader)?;
+                Self::Made { broker, replicas }
             }
             REMOVED => {
-                let (broker, groups) = decode_report(reader)?;
-                Self::Removed { broker, groups }
+                let (broker, replicas) = decode_report(reader)?;
+                Self::Removed { broker, replicas }
             }
             MINT => Self::Mint {
                 principal: PrincipalKey::new(reader.u64()?),
@@ -252,6 +260,7 @@ impl Command {
                 producer: ProducerId::new(reader.u64()?),
                 epoch: ProducerEpoch::new(reader.u32()?),
             },
+            PLAN => Self::Plan(PlanCommand::decode(reader)?),
             _ => return Err(CodecError::Invalid("a command of this type is not known")),
         })
     }
@@ -302,11 +311,11 @@ mod tests {
             Command::Delete { name },
             Command::Made {
                 broker: BrokerId::new(3),
-                groups: vec![GroupId::new(4)],
+                replicas: vec![(GroupId::new(4), ReplicaId::new(65_540))],
             },
             Command::Removed {
                 broker: BrokerId::new(3),
-                groups: vec![],
+                replicas: vec![],
             },
             Command::Mint { principal },
             Command::Claim {

@@ -42,23 +42,29 @@ const MINTED: u8 = 3;
 const CLAIMED: u8 = 4;
 const REFUSED: u8 = 255;
 
-pub(super) fn encode_report(writer: &mut Writer, broker: BrokerId, groups: &[GroupId]) {
+pub(super) fn encode_report(
+    writer: &mut Writer,
+    broker: BrokerId,
+    replicas: &[(GroupId, ReplicaId)],
+) {
     writer.u16(broker.get());
-    writer.count(groups.len());
-    for group in groups {
+    writer.count(replicas.len());
+    for (group, replica) in replicas {
         writer.u32(group.get());
+        writer.u64(replica.get());
     }
 }
 
 pub(super) fn decode_report(
     reader: &mut Reader<'_>,
-) -> Result<(BrokerId, Vec<GroupId>), CodecError> {
+) -> Result<(BrokerId, Vec<(GroupId, ReplicaId)>), CodecError> {
     let broker = BrokerId::new(reader.u16()?);
-    let mut groups = Vec::new();
-    for _ in 0..reader.count("groups", GROUPS_PER_REPORT_MAX)? {
-        groups.push(GroupId::new(reader.u32()?));
+    let mut replicas = Vec::new();
+    for _ in 0..reader.count("replicas", GROUPS_PER_REPORT_MAX)? {
+        let group = GroupId::new(reader.u32()?);
+        replicas.push((group, ReplicaId::new(reader.u64()?)));
     }
-    Ok((broker, groups))
+    Ok((broker, replicas))
 }
 
 pub(super) fn decode_name(reader: &mut Reader<'_>) -> Result<TopicName, CodecError> {
@@ -89,6 +95,7 @@ pub(super) fn encode_broker(writer: &mut Writer, broker: &Broker) {
         writer.u128(storage.get());
     }
     writer.u8(u8::from(broker.draining));
+    writer.u8(u8::from(broker.leaving));
 }
 
 pub(super) fn decode_broker(reader: &mut Reader<'_>) -> Result<Broker, CodecError> {
@@ -102,6 +109,7 @@ pub(super) fn decode_broker(reader: &mut Reader<'_>) -> Result<Broker, CodecErro
             false => None,
         },
         draining: decode_flag(reader)?,
+        leaving: decode_flag(reader)?,
     })
 }
 

@@ -12,6 +12,7 @@ use quorate_protocol::BrokerId;
 use quorate_protocol::GroupId;
 use quorate_protocol::GroupTag;
 use quorate_protocol::LogIndex;
+use quorate_protocol::ReplicaId;
 use quorate_storage::SegmentInfo;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -28,7 +29,9 @@ use crate::partition::PartitionSpec;
 use crate::partition::Registry;
 
 /// What failed is tried again after this time.
-const RETRY_INTERVAL: Duration = Duration::from_secs(10);
+const RETRY_INTERVAL: Duration = Duration::from_secs(2);
+/// Time between two looks at whether what this broker did before is known to it again.
+const CATCH_UP_INTERVAL: Duration = Duration::from_millis(20);
 /// Replicas opened at the same time.
 const OPENED_AT_ONCE: usize = 16;
 /// Entries of group 0 that are kept behind its newest.
@@ -40,7 +43,7 @@ pub(super) struct Follower {
     proposer: Arc<Proposer>,
     view: Arc<View>,
     registry: Registry,
-    open: BTreeSet<GroupId>,
+    open: BTreeMap<GroupId, ReplicaId>,
     /// Open for the first time, and not reported as made yet.
     unreported: Vec<Partition>,
     failed: BTreeMap<GroupId, String>,
@@ -67,7 +70,7 @@ impl Follower {
             proposer,
             view,
             registry,
-            open: BTreeSet::new(),
+            open: BTreeMap::new(),
             unreported: Vec::new(),
             failed: BTreeMap::new(),
             followed,
@@ -77,6 +80,9 @@ impl Follower {
 
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let mut topology = self.view.topology.subscribe();
+        if stop.run_until_cancelled(self.caught_up()).await.is_none() {
+            return;
+        }
         self.report_unknown_folders();
         loop {
             topology.mark_unchanged();
@@ -91,13 +97,36 @@ impl Follower {
         }
     }
 
+    /// Waits until a command of this life is applied here, and with it all that this broker did in
+    /// earlier ones: a replica that it has reported as made is never taken for one that is not.
+    async fn caught_up(&self) {
+        while !self.proposer.has_spoken(&self.view.state.read()) {
+            tokio::time::sleep(CATCH_UP_INTERVAL).await;
+        }
+    }
+
     async fn follow(&mut self) {
         let wanted = self.wanted();
         self.remove(wanted.deleted).await;
-        self.open(wanted.specs).await;
+        let mut new = Vec::new();
+        for spec in wanted.specs {
+            match self.open.get(&spec.group) {
+                None => new.push(spec),
+                Some(replica) if *replica == spec.replica => {
+                    self.registry.update(&spec);
+                }
+                Some(_) => {
+                    self.registry.close(spec.group).await;
+                    self.forget(spec.group);
+                    new.push(spec);
+                }
+            }
+        }
+        self.open(new).await;
         self.followed.send_replace(wanted.epoch);
     }
 
+    /// What is to go has to be gone before something else takes its place.
     fn wanted(&self) -> Wanted {
         let state = self.view.state.read();
         let deleted = state.deleted.iter().filter_map(|(group, deleted)| {
@@ -108,11 +137,22 @@ impl Follower {
                 replica,
             })
         });
+        let deleted: Vec<_> = deleted.collect();
+        let going: BTreeSet<_> = deleted.iter().map(|replica| replica.group).collect();
+        let mut specs: Vec<_> = state.topology.specs_of(self.broker).collect();
+        specs.retain(|spec| !going.contains(&spec.group));
         Wanted {
             epoch: state.topology.epoch(),
-            specs: state.topology.specs_of(self.broker, &self.open),
-            deleted: deleted.collect(),
+            specs,
+            deleted,
         }
+    }
+
+    fn forget(&mut self, group: GroupId) {
+        self.open.remove(&group);
+        self.failed.remove(&group);
+        self.unreported
+            .retain(|partition| partition.spec().group != group);
     }
 
     async fn remove(&mut self, deleted: Vec<DeletedReplica>) {
@@ -121,20 +161,17 @@ impl Follower {
             let group = replica.group;
             match self.registry.delete(replica).await {
                 Ok(()) => {
-                    self.open.remove(&group);
-                    self.failed.remove(&group);
-                    self.unreported
-                        .retain(|partition| partition.spec().group != group);
-                    removed.push(group);
+                    self.forget(group);
+                    removed.push((group, replica.replica));
                 }
                 Err(error) => self.note_failure(group, error.to_string()),
             }
         }
         let broker = self.broker;
-        for groups in removed.chunks(GROUPS_PER_REPORT_MAX) {
+        for replicas in removed.chunks(GROUPS_PER_REPORT_MAX) {
             let report = Command::Removed {
                 broker,
-                groups: groups.to_vec(),
+                replicas: replicas.to_vec(),
             };
             if let Err(error) = self.proposer.propose(&report).await {
                 tracing::warn!(%error, "the removal of deleted partitions is reported again later");
@@ -162,8 +199,8 @@ impl Follower {
     }
 
     fn opened(&mut self, partition: Partition, made: bool) {
-        let group = partition.spec().group;
-        self.open.insert(group);
+        let (group, replica) = (partition.spec().group, partition.spec().replica);
+        self.open.insert(group, replica);
         self.failed.remove(&group);
         if made {
             self.registry.publish(&partition);
@@ -177,10 +214,13 @@ impl Follower {
         while !self.unreported.is_empty() {
             let count = self.unreported.len().min(GROUPS_PER_REPORT_MAX);
             let reported = self.unreported.iter().take(count);
-            let groups = reported.map(|partition| partition.spec().group).collect();
+            let replicas = reported.map(|partition| {
+                let spec = partition.spec();
+                (spec.group, spec.replica)
+            });
             let report = Command::Made {
                 broker: self.broker,
-                groups,
+                replicas: replicas.collect(),
             };
             if let Err(error) = self.proposer.propose(&report).await {
                 tracing::warn!(%error, "new partitions stay closed until reported");

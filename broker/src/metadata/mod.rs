@@ -12,6 +12,7 @@ mod error;
 mod follow;
 mod handle;
 mod machine;
+mod plan;
 mod producers;
 mod propose;
 mod state;

@@ -13,6 +13,7 @@ use crate::metadata::error::MetadataError;
 use crate::metadata::machine::MetadataMachine;
 use crate::metadata::machine::Proposal;
 use crate::metadata::state::Effect;
+use crate::metadata::state::State;
 use crate::replication::Group;
 
 /// Numbers and sends what this broker wants changed.
@@ -46,6 +47,12 @@ impl Proposer {
 
     pub(super) const fn group(&self) -> &Group<MetadataMachine> {
         &self.group
+    }
+
+    /// Whether a command of this life of the broker is in a state.
+    pub(super) fn has_spoken(&self, state: &State) -> bool {
+        let last = state.proposers.get(&self.broker);
+        last.is_some_and(|last| last.incarnation == self.incarnation)
     }
 
     /// Brings one command into the log. Cancel safe: dropped, it may have been brought or not.

@@ -4,7 +4,6 @@
 //! are never given out twice.
 
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use quorate_protocol::BrokerId;
@@ -169,8 +168,9 @@ impl State {
                 })
             }
             Command::Delete { name } => self.delete(&name),
-            Command::Made { broker, groups } => Ok(self.made(broker, &groups)),
-            Command::Removed { broker, groups } => Ok(self.removed(broker, &groups)),
+            Command::Made { broker, replicas } => Ok(self.made(broker, &replicas)),
+            Command::Removed { broker, replicas } => Ok(self.removed(broker, &replicas)),
+            Command::Plan(change) => self.apply_plan(change),
             Command::Mint { principal } => self
                 .producers
                 .mint(principal)
@@ -221,7 +221,7 @@ impl State {
             );
             return Err(MetadataError::new(ErrorCode::QUOTA_EXCEEDED, detail));
         }
-        let brokers = self.topology.brokers.len();
+        let brokers = self.places().len();
         let wanted = match usize::try_from(replicas) {
             Ok(0) => REPLICAS_DEFAULT.min(brokers),
             Ok(wanted) => wanted,
@@ -250,6 +250,7 @@ impl State {
                     replica: founder(id),
                     storage: None,
                     draining: false,
+                    leaving: false,
                 };
                 topology.brokers.insert(id, broker);
             }
@@ -297,7 +298,7 @@ impl State {
         Ok(Effect::Done { epoch })
     }
 
-    fn unchanged(&self) -> Effect {
+    pub(super) fn unchanged(&self) -> Effect {
         Effect::Done {
             epoch: self.topology.epoch,
         }
@@ -317,10 +318,7 @@ impl State {
             let detail = "the numbers of groups or topics have run out".to_owned();
             return Err(MetadataError::new(ErrorCode::INTERNAL, detail));
         }
-        let brokers = self.topology.brokers.keys();
-        let loads = brokers
-            .map(|broker| (*broker, self.topology.replicas_of(*broker)))
-            .collect();
+        let loads = self.places();
         let partitions = assign(loads, partitions, replicas)
             .into_iter()
             .map(|brokers| self.assignment(id, brokers))
@@ -375,15 +373,13 @@ impl State {
             ));
         }
         for assignment in &topic.partitions {
-            let holders = assignment
-                .replicas
-                .iter()
-                .map(|held| (held.broker, held.replica));
-            let deleted = Deleted {
+            let all = assignment.replicas.iter().chain(assignment.planned());
+            let holders = all.map(|held| (held.broker, held.replica));
+            let deleted = self.deleted.entry(assignment.group).or_insert(Deleted {
                 tag: assignment.tag,
-                holders: holders.collect(),
-            };
-            self.deleted.insert(assignment.group, deleted);
+                holders: BTreeMap::new(),
+            });
+            deleted.holders.extend(holders);
         }
         let epoch = self.change(|topology| {
             topology.names.remove(name);
@@ -396,24 +392,21 @@ impl State {
     }
 
     /// Clients do not see this, so the epoch stays.
-    fn made(&mut self, broker: BrokerId, groups: &[GroupId]) -> Effect {
-        let groups: BTreeSet<_> = groups.iter().copied().collect();
+    fn made(&mut self, broker: BrokerId, replicas: &[(GroupId, ReplicaId)]) -> Effect {
+        let reported: BTreeMap<_, _> = replicas.iter().copied().collect();
         let topology = Arc::make_mut(&mut self.topology);
         for topic in topology.topics.values_mut() {
-            if !topic
-                .partitions
-                .iter()
-                .any(|assignment| groups.contains(&assignment.group))
-            {
+            let mut all = topic.partitions.iter();
+            if !all.any(|assignment| reported.contains_key(&assignment.group)) {
                 continue;
             }
             for assignment in &mut Arc::make_mut(topic).partitions {
-                let own = assignment
-                    .replicas
-                    .iter_mut()
-                    .filter(|held| held.broker == broker);
-                let reported = groups.contains(&assignment.group);
-                own.for_each(|replica| replica.made |= reported);
+                let made = reported.get(&assignment.group).copied();
+                let planned = assignment.moving.iter_mut();
+                let planned = planned.flat_map(|moving| &mut moving.to);
+                for held in assignment.replicas.iter_mut().chain(planned) {
+                    held.made |= held.broker == broker && Some(held.replica) == made;
+                }
             }
         }
         Effect::Done {
@@ -421,19 +414,22 @@ impl State {
         }
     }
 
-    fn removed(&mut self, broker: BrokerId, groups: &[GroupId]) -> Effect {
-        for group in groups {
-            if let Some(deleted) = self.deleted.get_mut(group) {
+    fn removed(&mut self, broker: BrokerId, replicas: &[(GroupId, ReplicaId)]) -> Effect {
+        for (group, replica) in replicas {
+            let Some(deleted) = self.deleted.get_mut(group) else {
+                continue;
+            };
+            if deleted.holders.get(&broker) == Some(replica) {
                 deleted.holders.remove(&broker);
-                if deleted.holders.is_empty() {
-                    self.deleted.remove(group);
-                }
+            }
+            if deleted.holders.is_empty() {
+                self.deleted.remove(group);
             }
         }
         self.unchanged()
     }
 
-    fn change(&mut self, edit: impl FnOnce(&mut Topology)) -> u64 {
+    pub(super) fn change(&mut self, edit: impl FnOnce(&mut Topology)) -> u64 {
         let topology = Arc::make_mut(&mut self.topology);
         topology.epoch += 1;
         edit(topology);

@@ -3,7 +3,6 @@
 //! Immutable once published; who leads a partition is not in it.
 
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use quorate_protocol::BrokerId;
@@ -17,6 +16,7 @@ use quorate_protocol::TopicId;
 use quorate_protocol::TopicName;
 use quorate_protocol::TopicSettings;
 
+use crate::metadata::plan::Site;
 use crate::partition::Members;
 use crate::partition::PartitionSpec;
 
@@ -44,6 +44,8 @@ pub struct Broker {
     pub storage: Option<StorageId>,
     /// Told to give away what it leads.
     pub draining: bool,
+    /// Being removed: its partitions move to others.
+    pub leaving: bool,
 }
 
 /// What a broker says of itself.
@@ -110,6 +112,47 @@ pub struct Replica {
     pub made: bool,
 }
 
+impl Broker {
+    /// Whether it is wanted as a leader.
+    #[must_use]
+    pub const fn may_lead(&self) -> bool {
+        !self.draining && !self.leaving && self.storage.is_some()
+    }
+}
+
+impl Assignment {
+    /// The replicas it is to have: those planned, or those it has.
+    #[must_use]
+    pub fn planned(&self) -> &[Replica] {
+        self.moving
+            .as_ref()
+            .map_or(&self.replicas, |moving| &moving.to)
+    }
+
+    /// Whether a broker has a replica that is settled.
+    #[must_use]
+    pub fn holds(&self, broker: BrokerId) -> bool {
+        self.replicas.iter().any(|held| held.broker == broker)
+    }
+
+    /// The replica that a broker is to have open: a planned one comes before its predecessor.
+    fn own(&self, broker: BrokerId) -> Option<&Replica> {
+        let mut all = self.planned().iter().chain(&self.replicas);
+        all.find(|held| held.broker == broker)
+    }
+
+    /// All replicas there are or will be, the preferred leader first.
+    fn members(&self) -> Members {
+        let planned = self.planned().iter();
+        let leaving = self.replicas.iter().filter(|held| {
+            let stays = |other: &Replica| other.replica == held.replica;
+            !self.planned().iter().any(stays)
+        });
+        let all = planned.chain(leaving);
+        Members::new(all.map(|held| (held.broker, held.replica)).collect())
+    }
+}
+
 impl Topology {
     /// Rises with each change.
     #[must_use]
@@ -172,16 +215,16 @@ impl Topology {
             .count()
     }
 
-    /// The partitions a broker is to hold, but for those it has open.
-    pub(super) fn specs_of(
-        &self,
-        broker: BrokerId,
-        open: &BTreeSet<GroupId>,
-    ) -> Vec<PartitionSpec> {
+    pub(super) fn assignment_mut(&mut self, site: Site) -> Option<&mut Assignment> {
+        let topic = Arc::make_mut(self.topics.get_mut(&site.topic)?);
+        let number = usize::try_from(site.partition.get()).ok()?;
+        topic.partitions.get_mut(number)
+    }
+
+    /// The partitions a broker is to hold.
+    pub(super) fn specs_of(&self, broker: BrokerId) -> impl Iterator<Item = PartitionSpec> {
         let topics = self.topics.values();
-        topics
-            .flat_map(|topic| topic.specs_of(broker, open))
-            .collect()
+        topics.flat_map(move |topic| topic.specs_of(broker))
     }
 }
 
@@ -194,36 +237,34 @@ impl Topic {
             .map_or(0, |first| first.replicas.len())
     }
 
-    fn specs_of(
-        &self,
-        broker: BrokerId,
-        open: &BTreeSet<GroupId>,
-    ) -> impl Iterator<Item = PartitionSpec> {
-        (0u32..)
-            .zip(&self.partitions)
-            .filter(|(_, assignment)| !open.contains(&assignment.group))
-            .filter_map(move |(number, assignment)| {
-                let own = assignment
-                    .replicas
-                    .iter()
-                    .find(|replica| replica.broker == broker)?;
-                let members = assignment
-                    .replicas
-                    .iter()
-                    .map(|held| (held.broker, held.replica));
-                Some(PartitionSpec {
-                    topic: self.id,
-                    name: self.name.clone(),
-                    partition: PartitionId::new(number),
-                    group: assignment.group,
-                    tag: assignment.tag,
-                    replica: own.replica,
-                    birth: assignment.birth.clone(),
-                    members: Members::new(members.collect()),
-                    settings: self.settings,
-                    segment_bytes: self.segment_bytes,
-                    made: own.made,
-                })
+    /// Its partitions.
+    pub(super) fn sites(&self) -> impl Iterator<Item = (Site, &Assignment)> {
+        (0u32..).zip(&self.partitions).map(|(number, assignment)| {
+            let site = Site {
+                topic: self.id,
+                partition: PartitionId::new(number),
+                group: assignment.group,
+            };
+            (site, assignment)
+        })
+    }
+
+    fn specs_of(&self, broker: BrokerId) -> impl Iterator<Item = PartitionSpec> {
+        self.sites().filter_map(move |(site, assignment)| {
+            let own = assignment.own(broker)?;
+            Some(PartitionSpec {
+                topic: self.id,
+                name: self.name.clone(),
+                partition: site.partition,
+                group: assignment.group,
+                tag: assignment.tag,
+                replica: own.replica,
+                birth: assignment.birth.clone(),
+                members: assignment.members(),
+                settings: self.settings,
+                segment_bytes: self.segment_bytes,
+                made: own.made,
             })
+        })
     }
 }

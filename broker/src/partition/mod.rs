@@ -4,6 +4,7 @@
 //! dedup, retention; [`Partition`] and [`Registry`] are thin shells over replication.
 
 mod append;
+mod aside;
 mod checkpoint;
 pub(crate) mod codec;
 mod dedup;

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::io;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,14 +15,19 @@ use quorate_protocol::ByteSize;
 use quorate_protocol::GroupId;
 use quorate_protocol::GroupTag;
 use quorate_protocol::PartitionId;
+use quorate_protocol::ReplicaId;
+use quorate_protocol::StorageMode;
 use quorate_protocol::TopicId;
+use quorate_protocol::TopicSettings;
 use quorate_storage::Storage;
 use quorate_storage::log_exists;
+use quorate_storage::log_identity;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
+use crate::partition::aside::set_aside;
 use crate::partition::handle::Partition;
 use crate::partition::machine::PartitionMachine;
 use crate::partition::progress::Progress;
@@ -92,6 +98,14 @@ pub enum OpenError {
         /// What the system said.
         source: io::Error,
     },
+    /// What this broker knows of the cluster is older than what it did.
+    #[error("{}: holds replica {found}, which is newer than the one known", folder.display())]
+    Superseded {
+        /// The folder.
+        folder: PathBuf,
+        /// What it holds.
+        found: ReplicaId,
+    },
     /// The replica's log could not be opened.
     #[error("{partition}: {source}")]
     Replica {
@@ -100,6 +114,18 @@ pub enum OpenError {
         /// Why.
         source: replication::OpenError,
     },
+}
+
+impl OpenError {
+    /// Whether the replica is lost or damaged, so that only its peers can help.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Lost { .. } => true,
+            Self::Replica { source, .. } => source.is_damage(),
+            _ => false,
+        }
+    }
 }
 
 /// Why a deleted group's folder is still there.
@@ -246,19 +272,8 @@ impl Registry {
     pub async fn open(&self, spec: PartitionSpec) -> Result<Partition, OpenError> {
         let config = &self.shared.config;
         let dir = group_dir(&config.data_dir, spec.group, spec.tag);
-        let label = format!("{}/{}", spec.name, spec.partition);
-        if spec.made {
-            match log_exists(&self.shared.storage, &dir) {
-                Ok(true) => {}
-                Ok(false) => {
-                    return Err(OpenError::Lost {
-                        partition: label,
-                        folder: dir,
-                    });
-                }
-                Err(source) => return Err(OpenError::Io { path: dir, source }),
-            }
-        }
+        let label = spec.label();
+        self.check_folder(&spec, &dir)?;
         let progress = Arc::new(Progress::new(Arc::clone(&self.shared.leaderships)));
         let rules = Rules::new(spec.topic, &spec.settings, config.batch_bytes_max);
         let machine = PartitionMachine::new(rules, Arc::clone(&progress));
@@ -269,7 +284,7 @@ impl Registry {
             voters: spec.birth.clone(),
             holders: spec.members.holders().collect(),
             dir,
-            durability: Durability::Flush,
+            durability: durability(&spec.settings),
             log: retention::log_config(&spec.settings, spec.segment_bytes),
         };
         let opened = self.shared.replication.open(group, machine).await;
@@ -285,6 +300,48 @@ impl Registry {
         Ok(partition)
     }
 
+    /// A replica that was made is there; one that was not takes the place of what it supersedes.
+    fn check_folder(&self, spec: &PartitionSpec, dir: &Path) -> Result<(), OpenError> {
+        let storage = &self.shared.storage;
+        let path = || dir.to_owned();
+        let failed = |source| OpenError::Io {
+            path: path(),
+            source,
+        };
+        if spec.made {
+            let exists = log_exists(storage, dir).map_err(failed)?;
+            let lost = || OpenError::Lost {
+                partition: spec.label(),
+                folder: path(),
+            };
+            return exists.then_some(()).ok_or_else(lost);
+        }
+        match log_identity(storage, dir) {
+            Ok(Some(found)) if found.replica > spec.replica => {
+                return Err(OpenError::Superseded {
+                    folder: path(),
+                    found: found.replica,
+                });
+            }
+            Ok(Some(found)) if found.replica == spec.replica => return Ok(()),
+            Ok(None) => return Ok(()),
+            Ok(Some(_)) | Err(quorate_storage::OpenError::Damaged { .. }) => {}
+            Err(error) => return Err(failed(io::Error::other(error))),
+        }
+        let aside = set_aside(storage.as_ref(), dir).map_err(failed)?;
+        if let Some(folder) = aside {
+            let folder = folder.display();
+            tracing::warn!(%folder, "an earlier replica of {} was set aside: it is made anew from its peers", spec.label());
+        }
+        Ok(())
+    }
+
+    /// Closes the replica of a group; its folder stays.
+    pub async fn close(&self, group: GroupId) {
+        self.withdraw(group);
+        self.shared.replication.close_group(group).await;
+    }
+
     /// Lets sessions find a partition.
     pub fn publish(&self, partition: &Partition) {
         let key = (partition.spec().topic, partition.spec().partition);
@@ -292,7 +349,8 @@ impl Registry {
         open.published.insert(key, partition.clone());
     }
 
-    /// Closes the replica of a deleted group and removes its folder, if there is one.
+    /// Closes a replica that has left its group, or whose group was deleted, and removes its
+    /// folder, if there is one. A later replica of the group is left alone.
     ///
     /// # Errors
     /// The folder, or part of it, is still there.
@@ -302,8 +360,12 @@ impl Registry {
             tag,
             replica,
         } = deleted;
-        self.withdraw(group);
         let dir = group_dir(&self.shared.config.data_dir, group, tag);
+        let found = log_identity(&self.shared.storage, &dir);
+        if found.is_ok_and(|found| found.is_some_and(|found| found.replica > replica)) {
+            return Ok(());
+        }
+        self.withdraw(group);
         let deleted = self.shared.replication.delete(group, replica, dir).await;
         deleted.map_err(|source| DeleteError { group, source })
     }
@@ -351,5 +413,13 @@ impl Registry {
                 }
             }
         }
+    }
+}
+
+fn durability(settings: &TopicSettings) -> Durability {
+    match settings.flush_interval_us {
+        _ if settings.storage == StorageMode::MEMORY => Durability::Memory,
+        0 => Durability::Flush,
+        interval => Durability::Interval(Duration::from_micros(interval)),
     }
 }

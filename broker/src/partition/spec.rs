@@ -41,7 +41,15 @@ pub struct PartitionSpec {
     pub made: bool,
 }
 
-/// A replica whose group was deleted, folder and all.
+impl PartitionSpec {
+    /// The partition, for people.
+    #[must_use]
+    pub fn label(&self) -> String {
+        format!("{}/{}", self.name, self.partition)
+    }
+}
+
+/// A replica that has left its group, or whose group was deleted: its folder is to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeletedReplica {
     /// Its Raft group.

@@ -72,6 +72,19 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// Whether stored bytes are wrong, so that opening it again cannot help.
+    pub fn is_damage(&self) -> bool {
+        let Self::Log { source, .. } = self else {
+            return false;
+        };
+        let opening = source.downcast_ref::<quorate_storage::OpenError>();
+        let reading = source.downcast_ref::<quorate_storage::ReadError>();
+        matches!(opening, Some(quorate_storage::OpenError::Damaged { .. }))
+            || matches!(reading, Some(quorate_storage::ReadError::Damaged { .. }))
+    }
+}
+
 /// A replica as its disk held it, its machine restored and replayed.
 #[derive(Debug)]
 pub struct Recovered<M> {

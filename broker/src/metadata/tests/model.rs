@@ -9,6 +9,7 @@ use quorate_protocol::ByteSize;
 use quorate_protocol::GroupId;
 use quorate_protocol::ProducerEpoch;
 use quorate_protocol::ProducerId;
+use quorate_protocol::ReplicaId;
 use quorate_protocol::StorageId;
 use quorate_protocol::TopicId;
 use quorate_protocol::TopicName;
@@ -28,7 +29,9 @@ use crate::metadata::state::founder;
 fn command() -> impl Strategy<Value = Command> {
     let name = (0u8..4).prop_map(|name| TopicName::try_from(format!("topic-{name}")).unwrap());
     let broker = (1u16..4).prop_map(BrokerId::new);
-    let groups = proptest::collection::vec((1u32..30).prop_map(GroupId::new), 0..6);
+    let replica = (65_536u64..65_600).prop_map(ReplicaId::new);
+    let held = ((1u32..30).prop_map(GroupId::new), replica);
+    let held = proptest::collection::vec(held, 0..6);
     let principal = (1u64..4).prop_map(PrincipalKey::new);
     prop_oneof![
         2 => broker.clone().prop_map(|id| Command::Found {
@@ -55,9 +58,9 @@ fn command() -> impl Strategy<Value = Command> {
             }
         ),
         2 => name.prop_map(|name| Command::Delete { name }),
-        2 => (broker.clone(), groups.clone())
-            .prop_map(|(broker, groups)| Command::Made { broker, groups }),
-        2 => (broker, groups).prop_map(|(broker, groups)| Command::Removed { broker, groups }),
+        2 => (broker.clone(), held.clone())
+            .prop_map(|(broker, replicas)| Command::Made { broker, replicas }),
+        2 => (broker, held).prop_map(|(broker, replicas)| Command::Removed { broker, replicas }),
         2 => principal.clone().prop_map(|principal| Command::Mint { principal }),
         2 => (principal.clone(), 0u8..4, any::<u64>()).prop_map(|(principal, name, candidate)| {
             let candidate = ProducerId::new(candidate);
