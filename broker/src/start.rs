@@ -210,6 +210,7 @@ impl Site {
             now: Arc::new(move || clock.tick()),
             tracker: self.tracker.clone(),
             state_log: self.data.state_dir().join(state),
+            peers: None,
         }
     }
 

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use quorate_protocol::{BrokerId, GroupId, PeerMessage, ReplicaId};
 use tokio::sync::Notify;
 
+use crate::peers::{Boxed, Inbound};
 use crate::replication::inbox::Inbox;
 use crate::replication::machine::StateMachine;
 use crate::replication::routes::Routes;
@@ -58,31 +59,6 @@ impl<M: StateMachine> Gate<M> {
         }
     }
 
-    /// Takes the messages of one envelope. One of a group that is not here, or for a replica that
-    /// lives elsewhere, is dropped.
-    pub(super) fn deliver(&self, from: BrokerId, mut messages: Vec<PeerMessage>, bytes: usize) {
-        self.routes.screen(from, &mut messages);
-        let heard = messages.into_iter().filter_map(wire::inbound);
-        self.inbox.put_all(heard.map(In::Peer));
-        // Counted after they can be taken: what is given back is never more than what was taken.
-        self.room.waiting.fetch_add(bytes, Ordering::AcqRel);
-    }
-
-    /// What to wait for before more is delivered, if anything.
-    pub(super) fn full(&self) -> Option<impl Future<Output = ()> + Send + use<M>> {
-        let room = Arc::clone(&self.room);
-        self.room
-            .is_full()
-            .then_some(async move { room.wait().await })
-    }
-
-    /// Messages to a broker may be lost.
-    pub(super) fn lost(&self, broker: BrokerId) {
-        if self.lost.lock().insert(broker) {
-            self.inbox.wake();
-        }
-    }
-
     /// Bytes that were delivered by now. To be asked before the messages are taken.
     pub(super) fn delivered(&self) -> usize {
         self.room.waiting.load(Ordering::Acquire)
@@ -104,6 +80,31 @@ impl<M: StateMachine> Gate<M> {
         let brokers = std::mem::take(&mut *self.lost.lock());
         let replicas = brokers.into_iter().map(|broker| self.routes.on(broker));
         replicas.flatten().collect()
+    }
+}
+
+impl<M: StateMachine> Inbound for Gate<M> {
+    /// A message of a group that is not here, or of a replica that lives elsewhere, is dropped.
+    fn deliver(&self, from: BrokerId, mut messages: Vec<PeerMessage>, bytes: usize) {
+        self.routes.screen(from, &mut messages);
+        let heard = messages.into_iter().filter_map(wire::inbound);
+        self.inbox.put_all(heard.map(In::Peer));
+        // Counted after they can be taken: what is given back is never more than what was taken.
+        self.room.waiting.fetch_add(bytes, Ordering::AcqRel);
+    }
+
+    fn has_room(&self) -> Option<Boxed<()>> {
+        if !self.room.is_full() {
+            return None;
+        }
+        let room = Arc::clone(&self.room);
+        Some(Box::pin(async move { room.wait().await }))
+    }
+
+    fn lost(&self, peer: BrokerId) {
+        if self.lost.lock().insert(peer) {
+            self.inbox.wake();
+        }
     }
 }
 

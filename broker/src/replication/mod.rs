@@ -6,7 +6,6 @@
 mod config;
 mod engine;
 mod flush;
-#[cfg_attr(not(test), expect(dead_code, reason = "peers come next"))]
 mod gate;
 mod group;
 mod inbox;

@@ -6,16 +6,26 @@ use std::sync::Arc;
 
 use quorate_protocol::{BrokerId, GroupId, PeerMessage, ReplicaId};
 
+use crate::peers;
+use crate::peers::{Channel, Peers};
 use crate::replication::message::{Lane, Message};
 use crate::replication::routes::Routes;
 use crate::replication::wire;
 
 /// Carries messages to other brokers: in order per broker and lane, or not at all.
 pub(super) trait Carrier: Debug + Send + Sync {
-    /// Never waits. What cannot be carried is dropped, and [`Gate::lost`] is told.
-    ///
-    /// [`Gate::lost`]: crate::replication::gate::Gate
+    /// Never waits. What cannot be carried is dropped, and the gate is told so.
     fn carry(&self, to: BrokerId, lane: Lane, messages: Vec<PeerMessage>);
+}
+
+impl Carrier for (Peers, Channel) {
+    fn carry(&self, to: BrokerId, lane: Lane, messages: Vec<PeerMessage>) {
+        let lane = match lane {
+            Lane::Urgent => peers::Lane::Urgent,
+            Lane::Append => peers::Lane::Append,
+        };
+        self.0.send(to, self.1, lane, messages);
+    }
 }
 
 /// Messages that wait for the end of a batch of turns.

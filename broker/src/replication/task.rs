@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::peers::{Channel, Inbound, Peers};
 use crate::replication::config::{ElectionWindow, GroupSpec, ReplicationConfig};
 use crate::replication::flush::{Disk, Poison};
 use crate::replication::gate::Gate;
@@ -41,6 +42,8 @@ pub struct Environment {
     pub tracker: TaskTracker,
     /// The shard's state log; its folder exists.
     pub state_log: PathBuf,
+    /// The other brokers, and the shard's channel to them. None: there are none.
+    pub peers: Option<(Peers, Channel)>,
 }
 
 impl fmt::Debug for Environment {
@@ -62,12 +65,12 @@ pub struct StartError {
 }
 
 /// One shard and its groups. Cheap to clone.
-pub struct Replication<M: StateMachine>(Arc<Inner<M>>);
+pub struct Replication<M: StateMachine>(pub(super) Arc<Inner<M>>);
 
-struct Inner<M: StateMachine> {
+pub(super) struct Inner<M: StateMachine> {
     config: ReplicationConfig,
     inbox: Arc<Inbox<In<M>>>,
-    gate: Arc<Gate<M>>,
+    pub(super) gate: Arc<Gate<M>>,
     disk: Arc<Disk<M>>,
     total: Arc<Semaphore>,
     rooms: Mutex<BTreeMap<GroupId, Arc<Semaphore>>>,
@@ -98,7 +101,13 @@ impl<M: StateMachine> Replication<M> {
     /// # Errors
     /// If the state log cannot be read.
     pub fn start(environment: Environment, config: ReplicationConfig) -> Result<Self, StartError> {
-        Self::start_with(environment, config, None)
+        let Some((peers, channel)) = environment.peers.clone() else {
+            return Self::start_with(environment, config, None);
+        };
+        let carrier = Arc::new((peers.clone(), channel));
+        let started = Self::start_with(environment, config, Some(carrier))?;
+        peers.attach(channel, Arc::clone(&started.0.gate) as Arc<dyn Inbound>);
+        Ok(started)
     }
 
     /// As `start`, with somebody who carries messages to other brokers.
@@ -205,12 +214,6 @@ impl<M: StateMachine> Replication<M> {
         let (tell, told) = oneshot::channel();
         self.0.inbox.put(In::InspectLed(tell));
         told.await.unwrap_or_default()
-    }
-
-    /// Where the messages of other brokers come in.
-    #[cfg_attr(not(test), expect(dead_code, reason = "peers come next"))]
-    pub(super) fn gate(&self) -> &Arc<Gate<M>> {
-        &self.0.gate
     }
 
     /// Closes all groups and ends the task.

@@ -194,6 +194,7 @@ impl World {
             now: Arc::new(move || clock.tick()),
             tracker: tracker.clone(),
             state_log: self.root.join(state_log),
+            peers: None,
         };
         Replication::start(environment, ReplicationConfig::default()).unwrap()
     }

@@ -42,6 +42,7 @@ fn start_on(storage: Arc<dyn Storage>, state_log: &str) -> Replication<Book> {
         now: Arc::new(|| time(1)),
         tracker: TaskTracker::new(),
         state_log: state_log.into(),
+        peers: None,
     };
     Replication::start(environment, ReplicationConfig::default()).unwrap()
 }

@@ -13,6 +13,7 @@ use quorate_protocol::{
 use quorate_storage::{LogConfig, MemoryStorage, Storage};
 use tokio_util::task::TaskTracker;
 
+use crate::peers::Inbound;
 use crate::replication::config::{Durability, GroupSpec, ReplicationConfig};
 use crate::replication::gate::Gate;
 use crate::replication::group::Group;
@@ -116,6 +117,7 @@ impl Trio {
             now: Arc::new(|| time(1)),
             tracker: TaskTracker::new(),
             state_log: "/state.log".into(),
+            peers: None,
         };
         let config = ReplicationConfig {
             tick: Duration::from_millis(5),
@@ -127,7 +129,7 @@ impl Trio {
         };
         let replication =
             Replication::start_with(environment, config, Some(Arc::new(cable))).unwrap();
-        let gate = Arc::clone(replication.gate());
+        let gate = Arc::clone(&replication.0.gate);
         self.net.gates.lock().insert(broker(id), gate);
         let opened = replication.open(spec(GROUP, id, holders), Book::default());
         let group = opened.await.unwrap();
@@ -342,12 +344,12 @@ fn a_full_gate_holds_the_next_envelope_back() {
     run(async {
         let trio = Trio::start().await;
         let gate = Arc::clone(&trio.net.gates.lock()[&broker(1)]);
-        assert!(gate.full().is_none());
+        assert!(gate.has_room().is_none());
         gate.deliver(broker(2), Vec::new(), 33 << 20);
-        let room = gate.full().expect("nobody looked at so much yet");
+        let room = gate.has_room().expect("nobody looked at so much yet");
         // The next message makes the shard look.
         trio.group(1).inspect().await;
         room.await;
-        assert!(gate.full().is_none());
+        assert!(gate.has_room().is_none());
     });
 }
