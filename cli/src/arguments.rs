@@ -10,6 +10,7 @@ use crate::commands::cert;
 use crate::commands::cluster;
 use crate::commands::completions;
 use crate::commands::ctx;
+use crate::commands::demo;
 use crate::commands::dev;
 use crate::commands::doctor;
 use crate::commands::explain;
@@ -64,6 +65,11 @@ pub(crate) struct Common {
 pub(crate) enum Command {
     /// Measure a cluster under load
     Bench(bench::Arguments),
+    /// Watch a failover: three brokers, kill -9 of the leader, nothing lost
+    Demo(demo::Arguments),
+    /// The processing step of the demonstration
+    #[command(hide = true)]
+    DemoStep(demo::work::Arguments),
     /// Start a cluster on this machine, with certificates and a context
     Dev(dev::Arguments),
     /// Run a broker

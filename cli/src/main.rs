@@ -60,6 +60,8 @@ fn execute(line: CommandLine) -> Exit {
 fn run(command: Command, invocation: &Invocation) -> Result<Exit, Failure> {
     match command {
         Command::Bench(arguments) => commands::bench::run(&arguments, invocation),
+        Command::Demo(arguments) => commands::demo::run(&arguments, invocation),
+        Command::DemoStep(arguments) => commands::demo::work::run(&arguments, invocation),
         Command::Dev(arguments) => commands::dev::run(arguments, invocation),
         Command::Serve(arguments) => commands::serve::run(&arguments, invocation),
         Command::Pub(arguments) => commands::publish::run(arguments, invocation),

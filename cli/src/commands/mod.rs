@@ -5,6 +5,7 @@ pub(crate) mod cert;
 pub(crate) mod cluster;
 pub(crate) mod completions;
 pub(crate) mod ctx;
+pub(crate) mod demo;
 pub(crate) mod dev;
 pub(crate) mod doctor;
 pub(crate) mod explain;

@@ -100,7 +100,7 @@ pub(crate) fn run(arguments: &Arguments, invocation: &Invocation) -> Result<Exit
 }
 
 /// Asks for SIGTERM when the parent dies, even if it was killed before it could say so.
-fn follow(parent: i32) -> Result<(), Failure> {
+pub(crate) fn follow(parent: i32) -> Result<(), Failure> {
     rustix::process::set_parent_process_death_signal(Some(Signal::TERM))
         .map_err(|error| Failure::system("cannot follow the parent process", &error.into()))?;
     if rustix::process::getppid().map(Pid::as_raw_pid) == Some(parent) {

@@ -169,6 +169,15 @@ impl Broker {
         status.map_err(|error| Failure::system("cannot wait for the broker", &error))
     }
 
+    /// SIGKILL: it gets no time for anything.
+    pub(crate) async fn kill(&mut self) -> Result<(), Failure> {
+        let Some(mut running) = self.running.take() else {
+            return Ok(());
+        };
+        let killed = running.process.kill().await;
+        killed.map_err(|error| Failure::system("cannot kill the broker", &error))
+    }
+
     /// Lets it finish what it promised, or kills it when that takes too long.
     pub(crate) async fn stop(&mut self) -> Result<(), Failure> {
         let Some(mut running) = self.running.take() else {

@@ -101,6 +101,11 @@ impl Layout {
         self.temporary
     }
 
+    /// The directory stays, even if it was made to be thrown away.
+    pub(crate) const fn keep(&mut self) {
+        self.temporary = false;
+    }
+
     /// The directory.
     pub(crate) fn root(&self) -> &Path {
         &self.root

@@ -11,6 +11,8 @@ pub(crate) use crate::local::layout::Layout;
 pub(crate) use crate::local::layout::name;
 pub(crate) use crate::local::plan::Wish;
 
+use rustix::process::Signal;
+
 use crate::failure::Failure;
 
 /// Every broker of a layout, not started.
@@ -26,6 +28,27 @@ pub(crate) async fn start(brokers: &mut [Broker]) -> Result<(), Failure> {
     }
     for broker in brokers {
         broker.ready().await?;
+    }
+    Ok(())
+}
+
+/// Lets them finish what they promised, together.
+pub(crate) async fn stop(brokers: &mut [Broker]) -> Result<(), Failure> {
+    for pid in brokers.iter().filter_map(Broker::pid) {
+        signal(pid, Signal::TERM);
+    }
+    let mut result = Ok(());
+    for broker in brokers {
+        let stopped = broker.stop().await;
+        result = result.and(stopped);
+    }
+    result
+}
+
+/// Ends them at once.
+pub(crate) async fn kill(brokers: &mut [Broker]) -> Result<(), Failure> {
+    for broker in brokers {
+        broker.kill().await?;
     }
     Ok(())
 }
