@@ -16,7 +16,7 @@ const MAGIC: &[u8; 8] = b"QRTCKPT\x01";
 const VERSION: u16 = 1;
 const FIXED_LEN: usize = 80;
 /// Longest file read back; what writes states bounds them far below.
-const FILE_BYTES_MAX: u64 = 64 << 20;
+pub(crate) const FILE_BYTES_MAX: u64 = 64 << 20;
 const CONTENT_BYTES_MAX: u64 = FILE_BYTES_MAX - 4096;
 
 /// The state after one entry.
@@ -137,6 +137,15 @@ impl CheckpointStore {
     /// # Errors
     /// It does not exist, is damaged, or the system refuses.
     pub fn load(&self, index: LogIndex) -> Result<Checkpoint, CheckpointError> {
+        self.load_with_bytes(index)
+            .map(|(checkpoint, _)| checkpoint)
+    }
+
+    /// One checkpoint, and the bytes of its file.
+    pub(crate) fn load_with_bytes(
+        &self,
+        index: LogIndex,
+    ) -> Result<(Checkpoint, Bytes), CheckpointError> {
         let path = checkpoint_path(&self.dir, index);
         let damaged = |why| CheckpointError::Damaged {
             path: path.clone(),
@@ -150,9 +159,9 @@ impl CheckpointStore {
             }
             Err(source) => return Err(CheckpointError::Io { path, source }),
         };
-        let checkpoint = Checkpoint::decode(bytes, self.identity).map_err(damaged)?;
+        let checkpoint = Checkpoint::decode(bytes.clone(), self.identity).map_err(damaged)?;
         if checkpoint.index == index {
-            Ok(checkpoint)
+            Ok((checkpoint, bytes))
         } else {
             Err(damaged("it is of another entry than its name says"))
         }
@@ -192,7 +201,7 @@ impl CheckpointStore {
 }
 
 /// A file's bytes; `None` if it is implausibly long.
-fn read_whole(storage: &dyn Storage, path: &Path) -> io::Result<Option<Bytes>> {
+pub(crate) fn read_whole(storage: &dyn Storage, path: &Path) -> io::Result<Option<Bytes>> {
     let file = storage.open(path, Access::Read)?;
     let len = file.len()?;
     if len > FILE_BYTES_MAX {
@@ -228,7 +237,7 @@ impl Checkpoint {
             .done()
     }
 
-    fn decode(bytes: Bytes, identity: LogIdentity) -> Result<Self, &'static str> {
+    pub(crate) fn decode(bytes: Bytes, identity: LogIdentity) -> Result<Self, &'static str> {
         const SHORT: &str = "it is shorter than it says";
         let body = checked(&bytes).ok_or("it fails its checksum")?;
         let mut fields = FieldReader::new(body);

@@ -7,6 +7,17 @@ pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
     narrow(crc_fast::checksum(CrcAlgorithm::Crc32Iscsi, bytes))
 }
 
+/// CRC32C of two stretches, one behind the other, from those of each.
+pub(crate) fn crc32c_joined(front: u32, back: u32, back_len: u64) -> u32 {
+    let (front, back) = (u64::from(front), u64::from(back));
+    narrow(crc_fast::checksum_combine(
+        CrcAlgorithm::Crc32Iscsi,
+        front,
+        back,
+        back_len,
+    ))
+}
+
 /// CRC32C of bytes that arrive in parts.
 #[derive(Debug, Clone)]
 pub(crate) struct Crc(Digest);
@@ -136,6 +147,9 @@ mod tests {
         parts.update(b"1234");
         parts.update(b"56789");
         assert_eq!(parts.value(), 0xe306_9283);
+        let joined = crc32c_joined(crc32c(b"1234"), crc32c(b"56789"), 5);
+        assert_eq!(joined, 0xe306_9283);
+        assert_eq!(crc32c_joined(crc32c(b"1"), crc32c(b""), 0), crc32c(b"1"));
     }
 
     #[test]

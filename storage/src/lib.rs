@@ -22,9 +22,10 @@ pub use file::{
 };
 pub use identity::{DataDir, DataDirError, StorageIdentity};
 pub use log::{
-    CreateError, LogConfig, LogIdentity, LogReader, LogWriter, OpenError, Opened, ReadError,
-    ReadMode, ReadOutcome, Recovery, SegmentInfo, TornTail, TrimError, WriteError, create_log,
-    log_exists, log_identity, open_log,
+    Arrived, CreateError, LogConfig, LogIdentity, LogReader, LogWriter, OpenError, Opened, Proof,
+    ReadError, ReadMode, ReadOutcome, Recovery, SegmentInfo, ShipError, Shipment, StageError,
+    Staging, SwapError, TornTail, TrimError, WriteError, create_log, discard_incoming, log_exists,
+    log_identity, open_log, reopen_log, swap_log,
 };
 pub use segment::{Roller, frame_len};
 pub use state_log::{HardState, HardStates, StateLog, StateLogError};

@@ -63,7 +63,8 @@ pub fn create_log(
     Ok(())
 }
 
-fn first_header(identity: LogIdentity, birth: &Checkpoint) -> SegmentHeader {
+/// The header of the first segment behind a checkpoint.
+pub(crate) fn first_header(identity: LogIdentity, birth: &Checkpoint) -> SegmentHeader {
     SegmentHeader {
         group: identity.group,
         tag: identity.tag,

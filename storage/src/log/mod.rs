@@ -14,6 +14,7 @@ mod recovery;
 mod sealed;
 mod segment_state;
 mod shared;
+mod transfer;
 mod truncate;
 mod writer;
 
@@ -22,6 +23,10 @@ pub use create::{create_log, log_exists, log_identity};
 pub use error::{CreateError, OpenError, ReadError, TrimError, WriteError};
 pub use open::{Opened, Recovery, TornTail, open_log};
 pub use reader::{LogReader, ReadMode, ReadOutcome, SegmentInfo};
+pub use transfer::{
+    Arrived, Proof, ShipError, Shipment, StageError, Staging, SwapError, discard_incoming,
+    reopen_log, swap_log,
+};
 pub use writer::LogWriter;
 
 use std::time::Duration;

@@ -4,17 +4,18 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use quorate_protocol::{HybridTime, LogIndex, Offset, Term};
 
 use super::recovery::{Opening, Scan};
 use super::segment_state::Segment;
 use super::shared::{Shared, State};
+use super::transfer::{is_incoming, resume_swap};
 use super::writer::{LogWriter, Target};
 use super::{LogConfig, LogIdentity, LogReader, OpenError};
 use crate::checkpoint::{Checkpoint, CheckpointError, CheckpointStore};
 use crate::file::{Storage, TEMPORARY};
-use crate::identity::read_replica;
+use crate::identity::{read_replica, replica_path};
 use crate::layout::Crc;
 use crate::segment::{Roller, SegmentHeader, checkpoint_path, segment_base, segment_path};
 
@@ -81,8 +82,22 @@ pub fn open_log(
     dir: &Path,
     config: LogConfig,
 ) -> Result<Opened, OpenError> {
-    let listing = Listing::read(&**storage, dir)?;
+    open_with(storage, dir, config, None)
+}
+
+/// Opens a log; if `shared` is what readers of it have, they read what is opened.
+pub(crate) fn open_with(
+    storage: &Arc<dyn Storage>,
+    dir: &Path,
+    config: LogConfig,
+    shared: Option<&Arc<Shared>>,
+) -> Result<Opened, OpenError> {
+    let listing = Listing::read(storage, dir)?;
     let identity = read_replica(&**storage, dir)?;
+    if shared.is_some_and(|shared| shared.identity != identity) {
+        let why = "it names another replica than before";
+        return Err(OpenError::damaged(&replica_path(dir), 0, why));
+    }
     let checkpoints = CheckpointStore::new(Arc::clone(storage), dir, identity);
     let (sealed, scan) = recover_segments(&**storage, dir, &listing.bases, identity)?;
     let (torn, crc) = (scan.torn, scan.crc);
@@ -91,12 +106,19 @@ pub fn open_log(
         .indices()
         .map_err(|error| checkpoint_unreadable(dir, error))?;
     let newest = newest_checkpoint(&checkpoints, &indices, &state, dir)?;
-    let shared = Arc::new(Shared {
-        storage: Arc::clone(storage),
-        dir: dir.into(),
-        identity,
-        state: RwLock::new(state),
-    });
+    let shared = match shared {
+        Some(shared) => {
+            shared.replace_state(state.sealed, state.active);
+            Arc::clone(shared)
+        }
+        None => Arc::new(Shared {
+            storage: Arc::clone(storage),
+            dir: dir.into(),
+            identity,
+            state: RwLock::new(state),
+            pins: Mutex::default(),
+        }),
+    };
     let writer = open_writer(&shared, config, crc)?;
     let recovery = describe(&shared, writer.roller(), (indices, newest), torn);
     let reader = LogReader::new(shared);
@@ -113,16 +135,18 @@ struct Listing {
 }
 
 impl Listing {
-    /// Makes names durable that an earlier process gave and did not live to flush, lists the segments and
-    /// drops files under temporary names: nothing ever relied upon those.
-    fn read(storage: &dyn Storage, dir: &Path) -> Result<Self, OpenError> {
+    /// Makes names durable that an earlier process gave and did not live to flush, finishes an exchange of
+    /// files, lists the segments and drops files whose names do not count: nothing ever relied upon those.
+    fn read(storage: &Arc<dyn Storage>, dir: &Path) -> Result<Self, OpenError> {
         let io = |error| OpenError::io(dir, error);
         if !storage.exists(dir).map_err(io)? {
             return Err(OpenError::Absent { path: dir.into() });
         }
         storage.sync_dir(dir).map_err(io)?;
+        resume_swap(storage, dir)?;
         let entries = storage.list(dir).map_err(io)?;
-        for entry in entries.iter().filter(|entry| is_temporary(&entry.name)) {
+        let unused = |name: &str| is_temporary(name) || is_incoming(name);
+        for entry in entries.iter().filter(|entry| unused(&entry.name)) {
             let path = dir.join(&entry.name);
             tracing::info!(path = %path.display(), "removing the rest of an interrupted step");
             storage
@@ -316,7 +340,7 @@ fn describe(
     }
 }
 
-fn checkpoint_unreadable(dir: &Path, error: CheckpointError) -> OpenError {
+pub(crate) fn checkpoint_unreadable(dir: &Path, error: CheckpointError) -> OpenError {
     match error {
         CheckpointError::Io { path, source } => OpenError::Io { path, source },
         CheckpointError::Damaged { path, why } => OpenError::Damaged {

@@ -89,6 +89,10 @@ impl LogReader {
         Self { shared }
     }
 
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// First index kept; one more than the last if there is none.
     #[must_use]
     pub fn first_index(&self) -> LogIndex {

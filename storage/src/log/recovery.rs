@@ -53,7 +53,17 @@ impl Opening {
         base: LogIndex,
         identity: LogIdentity,
     ) -> Result<Self, OpenError> {
-        let path = segment_path(dir, base);
+        Self::at(storage, &segment_path(dir, base), base, identity)
+    }
+
+    /// The same wherever the file stands.
+    pub(crate) fn at(
+        storage: &dyn Storage,
+        path: &Path,
+        base: LogIndex,
+        identity: LogIdentity,
+    ) -> Result<Self, OpenError> {
+        let path = path.to_owned();
         let io = |error| OpenError::io(&path, error);
         let file = storage.open(&path, Access::Write).map_err(io)?;
         let len = file.len().map_err(io)?;

@@ -6,11 +6,12 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use quorate_protocol::{LogIndex, Offset};
 
 use super::LogIdentity;
 use super::segment_state::{Loaded, Segment};
+use super::transfer::Pins;
 use crate::file::{Lane, Storage};
 
 /// Sealed segments whose handle and index stay in memory.
@@ -22,9 +23,20 @@ pub(crate) struct Shared {
     pub(crate) dir: PathBuf,
     pub(crate) identity: LogIdentity,
     pub(crate) state: RwLock<State>,
+    pub(crate) pins: Mutex<Pins>,
 }
 
 impl Shared {
+    /// Other segments take the place of all; what is being read is read anew.
+    pub(crate) fn replace_state(&self, sealed: VecDeque<Segment>, active: Segment) {
+        let mut state = self.state.write();
+        let epoch = state.epoch + 1;
+        *state = State {
+            epoch,
+            ..State::new(sealed, active)
+        };
+    }
+
     /// Writes the index of a sealed segment beside it, behind earlier work on such files. It is a cache,
     /// so a failure only costs the next reader a scan.
     pub(crate) fn store_index(&self, path: PathBuf, bytes: Vec<u8>) {

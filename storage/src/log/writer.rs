@@ -305,10 +305,12 @@ impl LogWriter {
                 .collect()
         };
         for (path, base) in removed {
-            self.shared
-                .storage
-                .remove(&path)
-                .map_err(|error| Fault::fatal(&path, error))?;
+            if !self.shared.pins.lock().doom(base, &path) {
+                self.shared
+                    .storage
+                    .remove(&path)
+                    .map_err(|error| Fault::fatal(&path, error))?;
+            }
             self.shared.drop_index(index_path(&self.shared.dir, base));
         }
         sync_dir(&self.shared)

@@ -56,6 +56,13 @@ pub(crate) fn checkpoint_index(name: &str) -> Option<LogIndex> {
     numbered(name, CHECKPOINT_SUFFIX)
 }
 
+/// Whether a name is one of a log's segments, indexes or checkpoints.
+pub(crate) fn is_part_of_log(name: &str) -> bool {
+    [SEGMENT_SUFFIX, INDEX_SUFFIX, CHECKPOINT_SUFFIX]
+        .iter()
+        .any(|suffix| numbered(name, suffix).is_some())
+}
+
 fn numbered(name: &str, suffix: &str) -> Option<LogIndex> {
     let digits = name.strip_suffix(suffix)?;
     let exact = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());

@@ -18,3 +18,4 @@ mod index;
 mod model;
 mod reading;
 mod tear;
+mod transfer;
