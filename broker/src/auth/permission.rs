@@ -22,13 +22,18 @@ pub enum Operation {
     Subscribe,
     /// Read a topic's history.
     Read,
+    /// See how brokers and partitions are.
+    DescribeCluster,
+    /// Change what the cluster is made of: its brokers, and who holds and leads what.
+    ManageCluster,
 }
 
 /// Whether a principal may do something.
 #[must_use]
 pub fn permits(principal: &Principal, operation: Operation) -> bool {
     match principal.role() {
-        Role::Client | Role::Admin => true,
+        Role::Admin => true,
+        Role::Client => operation != Operation::ManageCluster,
         Role::Gateway => operation == Operation::Connect,
         Role::Broker => false,
     }
@@ -39,7 +44,7 @@ mod tests {
     use super::*;
     use crate::auth::TrustDomain;
 
-    const OPERATIONS: [Operation; 8] = [
+    const OPERATIONS: [Operation; 10] = [
         Operation::Connect,
         Operation::Describe,
         Operation::Create,
@@ -48,6 +53,8 @@ mod tests {
         Operation::Publish,
         Operation::Subscribe,
         Operation::Read,
+        Operation::DescribeCluster,
+        Operation::ManageCluster,
     ];
 
     fn allowed(role: &str) -> Vec<Operation> {
@@ -60,9 +67,9 @@ mod tests {
     }
 
     #[test]
-    fn clients_and_admins_do_everything_brokers_nothing_gateways_only_connect() {
-        assert_eq!(allowed("client"), OPERATIONS);
+    fn admins_do_everything_clients_change_no_cluster_gateways_only_connect() {
         assert_eq!(allowed("admin"), OPERATIONS);
+        assert_eq!(allowed("client"), OPERATIONS[..9]);
         assert_eq!(allowed("gateway"), [Operation::Connect]);
         assert_eq!(allowed("broker"), []);
     }
