@@ -21,6 +21,8 @@ pub(super) enum Ask {
         records: u32,
         len: usize,
     },
+    /// As `Write`, answered as soon as it is in the leader's log.
+    WriteEarly { number: u64 },
     /// As `Write`, answered only by apply.
     WriteAtApply { number: u64 },
     /// Joins the youngest entry that is on its way.
@@ -133,6 +135,13 @@ impl StateMachine for Book {
                 records,
                 len,
             } => self.write(batch(number, records, len, seat), seat, true),
+            Ask::WriteEarly { number } => {
+                let mut admission = self.write(batch(number, 1, 8, seat), seat, true);
+                if let Admission::Append { early, .. } = &mut admission {
+                    *early = true;
+                }
+                admission
+            }
             Ask::WriteAtApply { number } => self.write(batch(number, 1, 8, seat), seat, false),
             Ask::Again => match self.overlay.last_key_value() {
                 Some((&index, &offset)) => Admission::Join {

@@ -20,6 +20,8 @@ fn add(total: &mut Stats, stats: Stats) {
     total.repaired += stats.repaired;
     total.replaced += stats.replaced;
     total.messages += stats.messages;
+    total.reads += stats.reads;
+    total.early += stats.early;
 }
 
 fn run(name: &str, seeds: u64, steps: usize, make: impl Fn(u64) -> Sim) -> Stats {
@@ -106,4 +108,17 @@ fn five_voters_agree() {
         sim
     });
     assert!(total.ahead > 0 && total.acked > 0);
+}
+
+/// Members are cut off, leaders deposed, messages repeated: whoever is told to read sees everything
+/// that was committed when it asked.
+#[test]
+fn no_read_is_stale_and_early_answers_promise_nothing() {
+    let total = run("reads", 120, 1500, |seed| {
+        let mut sim = Sim::with_tail(seed, &VOTERS, if seed % 3 == 0 { 0 } else { 1 << 20 });
+        (sim.reading, sim.transferring, sim.unruly) = (true, true, seed % 2 == 0);
+        sim.lonely = seed % 4 < 2;
+        sim
+    });
+    assert!(total.reads > 0 && total.early > 0 && total.transfers > 0);
 }

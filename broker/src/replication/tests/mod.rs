@@ -9,6 +9,7 @@
 mod book;
 mod chaos;
 mod logs;
+mod reads;
 mod rules;
 mod schedule;
 mod sim;

@@ -115,6 +115,11 @@ impl Sim {
                 }
             }
             93 if self.transferring => self.transfer(),
+            99 if self.lonely && self.rng.one_in(3) => {
+                self.silent = (self.silent.is_none()).then_some(id);
+            }
+            96 | 97 if self.reading => self.read_somewhere(),
+            98 if self.reading => self.write_early(),
             94 | 95 if self.trimming => self.trim(id),
             _ if !self.installs.is_empty() && self.rng.one_in(3) => {
                 let at = self.rng.below(self.installs.len());

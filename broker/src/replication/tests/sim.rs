@@ -1,6 +1,6 @@
 //! Members, ordered lanes between them, a seeded scheduler, the invariants.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -37,6 +37,8 @@ pub(super) struct Stats {
     pub(super) repaired: u64,
     pub(super) replaced: u64,
     pub(super) messages: u64,
+    pub(super) reads: u64,
+    pub(super) early: u64,
 }
 
 /// A number's fate, as its asker knows it.
@@ -60,6 +62,13 @@ pub(super) struct Sim {
     leaders: BTreeMap<u64, u64>,
     seen: BTreeMap<u64, (u64, u64)>,
     open: Vec<(u64, Ticket<Receipt>)>,
+    /// Who reads, and what was committed when it began to.
+    pub(super) readers: Vec<(u64, u64, Ticket<()>)>,
+    /// Batches whose answer promises nothing.
+    pub(super) early: BTreeSet<u64>,
+    pub(super) reading: bool,
+    /// Now and then one member is cut off.
+    pub(super) lonely: bool,
     pub(super) fates: BTreeMap<u64, Fate>,
     pub(super) numbers: u64,
     now: u64,
@@ -92,6 +101,10 @@ impl Sim {
             leaders: BTreeMap::new(),
             seen: BTreeMap::new(),
             open: Vec::new(),
+            readers: Vec::new(),
+            early: BTreeSet::new(),
+            reading: false,
+            lonely: false,
             fates: BTreeMap::new(),
             numbers: 0,
             now: 1,
@@ -249,6 +262,10 @@ impl Sim {
                     waiting.push((number, ticket));
                     continue;
                 }
+                Poll::Ready(Ok(_)) if self.early.contains(&number) => {
+                    self.stats.early += 1;
+                    Fate::Unknown
+                }
                 Poll::Ready(Ok(receipt)) => Fate::Applied(receipt),
                 Poll::Ready(Err(Failure::Unknown | Failure::Poisoned)) => Fate::Unknown,
                 Poll::Ready(Err(_)) => Fate::NotApplied,
@@ -263,6 +280,7 @@ impl Sim {
             self.fates.insert(number, fate);
         }
         self.open = waiting;
+        self.hear_readers();
     }
 
     pub(super) fn ask(&mut self, id: u64, ask: Ask, number: u64) {

@@ -12,9 +12,11 @@ impl Sim {
     /// Heals until all members hold the same, applied log; then compares it.
     pub(super) fn converge(&mut self) {
         self.unruly = false;
+        (self.lonely, self.silent) = (false, None);
         for _ in 0..300 {
             self.round();
             if self.settled() {
+                assert!(self.readers.is_empty(), "a reader waits for ever");
                 return self.compare();
             }
         }
