@@ -37,6 +37,7 @@ use crate::event::EventBus;
 use crate::pool::Pool;
 use crate::producer::Budget;
 use crate::producer::Producers;
+use crate::retry::Retry;
 use crate::stats::Counters;
 use crate::topology::Spot;
 use crate::topology::Topology;
@@ -262,6 +263,33 @@ impl Core {
         let reply = link.request(Op::METADATA, &question, PROBE_LIMIT).await?;
         self.learn(name, &reply);
         Ok(())
+    }
+
+    /// Waits before a stream is opened again: no longer than until somebody leads anew, or until
+    /// somebody else than `tried` leads and one more redirect is fine.
+    pub(crate) async fn pause(
+        &self,
+        spot: Spot<'_>,
+        tried: Option<BrokerId>,
+        retry: &mut Retry,
+        wait: Duration,
+    ) {
+        let known = self.topology.leader(spot).map(|(leader, _)| leader);
+        let elsewhere = known.is_some() && known != tried;
+        let time = tokio::time::sleep(wait);
+        let renewed = self.topology.renewed(spot);
+        tokio::pin!(time, renewed);
+        tokio::select! {
+            () = &mut time => return,
+            () = &mut renewed => return,
+            _ = self.topology.moved(spot, tried), if !elsewhere => {}
+        }
+        if !retry.hop(self.clock.monotonic()) {
+            tokio::select! {
+                () = time => {}
+                () = renewed => {}
+            }
+        }
     }
 
     /// Waits for `work` that needs `leader` to answer, unless another broker is known to lead: it

@@ -191,11 +191,25 @@ impl Topology {
 
     /// Resolves once somebody else than `leader` is known to lead. Cancel-safe.
     pub(crate) async fn moved(&self, spot: Spot<'_>, leader: Option<BrokerId>) -> BrokerId {
+        self.until(spot, |now, _| Some(now) != leader).await
+    }
+
+    /// Resolves once a leader of another term is known than now. Cancel-safe.
+    pub(crate) async fn renewed(&self, spot: Spot<'_>) {
+        let known = self.leader(spot).map(|(_, term)| term);
+        self.until(spot, |_, term| Some(term) != known).await;
+    }
+
+    async fn until(
+        &self,
+        spot: Spot<'_>,
+        holds: impl Fn(BrokerId, Term) -> bool + Send,
+    ) -> BrokerId {
         let mut changes = self.version.subscribe();
         loop {
             changes.mark_unchanged();
-            if let Some((now, _)) = self.leader(spot)
-                && Some(now) != leader
+            if let Some((now, term)) = self.leader(spot)
+                && holds(now, term)
             {
                 return now;
             }

@@ -242,16 +242,8 @@ impl Feed {
             topology.doubt(spot.name, self.progress.seen);
         }
         let wait = retry.wait(random());
-        let time = tokio::time::sleep(rejected.error.retry_after().unwrap_or(wait));
-        tokio::pin!(time);
-        tokio::select! {
-            () = &mut time => {}
-            _ = topology.moved(spot, tried), if !elsewhere => {
-                if !retry.hop(clock.monotonic()) {
-                    time.await;
-                }
-            }
-        }
+        let wait = rejected.error.retry_after().unwrap_or(wait);
+        self.core.pause(spot, tried, retry, wait).await;
     }
 
     fn spot(&self) -> Spot<'_> {

@@ -164,19 +164,8 @@ async fn pause(
         core.topology.doubt(spot.name, attempt.seen);
     }
     let wait = retry.wait(random());
-    let until = now + error.retry_after().unwrap_or(wait);
-    let waiting = async {
-        let time = core.clock.sleep_until(until);
-        tokio::pin!(time);
-        tokio::select! {
-            () = &mut time => {}
-            _ = core.topology.moved(spot, attempt.tried), if !elsewhere => {
-                if !retry.hop(core.clock.monotonic()) {
-                    time.await;
-                }
-            }
-        }
-    };
+    let wait = error.retry_after().unwrap_or(wait);
+    let waiting = core.pause(spot, attempt.tried, retry, wait);
     while_expiring(lane, &mut Stall::default(), waiting).await;
 }
 

@@ -4,10 +4,13 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::panic,
     reason = "a failed step fails the test"
 )]
 
 mod admin;
+mod failover;
+mod fake;
 mod faults;
 mod publish;
 mod reading;
