@@ -8,11 +8,12 @@ use toml::Table;
 use crate::source;
 
 /// Which of our crates each crate may name in its normal dependencies.
-const DIRECTIONS: [(&str, &[&str]); 7] = [
+const DIRECTIONS: [(&str, &[&str]); 8] = [
     ("protocol", &[]),
     ("storage", &["quorate-protocol"]),
     ("broker", &["quorate-protocol", "quorate-storage"]),
     ("sdk", &["quorate-protocol"]),
+    ("ffi", &["quorate"]),
     ("certs", &[]),
     ("bench", &["quorate"]),
     (

@@ -3,7 +3,7 @@
 use crate::source;
 
 /// (what may be named, where: path prefixes)
-const HOMES: [(&[&str], &[&str]); 13] = [
+const HOMES: [(&[&str], &[&str]); 14] = [
     (&["raft", "protobuf", "slog"], &["broker/src/replication/"]),
     (
         &[
@@ -38,6 +38,7 @@ const HOMES: [(&[&str], &[&str]); 13] = [
             "broker/src/transport/",
             "sdk/src/connection/",
             "sdk/src/config/",
+            "ffi/src/contexts.rs",
             "bench/src/",
         ],
     ),
@@ -57,7 +58,11 @@ const HOMES: [(&[&str], &[&str]); 13] = [
     ),
     (&["rcgen"], &["certs/src/"]),
     (&["lz4_flex", "zstd"], &["sdk/src/"]),
-    (&["toml"], &["broker/src/config/", "cli/src/"]),
+    (
+        &["toml"],
+        &["broker/src/config/", "ffi/src/contexts.rs", "cli/src/"],
+    ),
+    (&["libc"], &["ffi/src/fork.rs"]),
     (
         &["clap", "clap_complete", "indicatif", "comfy_table"],
         &["cli/src/"],
@@ -65,11 +70,11 @@ const HOMES: [(&[&str], &[&str]); 13] = [
     (&["hdrhistogram"], &["bench/src/"]),
     (
         &["thread::spawn", "thread::Builder", "spawn_blocking"],
-        &["storage/src/file/"],
+        &["storage/src/file/", "ffi/src/executor.rs"],
     ),
     (
         &["println!", "eprintln!", "io::stdout", "io::stderr"],
-        &["cli/src/output.rs", "cli/src/logging.rs"],
+        &["cli/src/output.rs", "cli/src/logging.rs", "ffi/src/log.rs"],
     ),
 ];
 

@@ -75,21 +75,23 @@ impl Options {
         variables: impl Iterator<Item = (String, String)>,
     ) -> Result<()> {
         for (variable, value) in variables {
-            let Some(name) = variable.strip_prefix("QUORATE_") else {
-                continue;
-            };
-            let Some((section, key)) = name.split_once("__") else {
-                continue;
-            };
-            let section = section.to_ascii_lowercase();
-            if SECTIONS.iter().any(|(known, _)| *known == section) {
-                let key = key.to_ascii_lowercase();
-                self.set(&format!("{section}.{key}"), &value)
+            if let Some(option) = option_of_variable(&variable) {
+                self.set(&option, &value)
                     .map_err(|error| error.at(&variable))?;
             }
         }
         Ok(())
     }
+}
+
+/// The option that an environment variable sets, `client.servers` for `QUORATE_CLIENT__SERVERS`;
+/// none for variables that are not the client's.
+#[must_use]
+pub fn option_of_variable(variable: &str) -> Option<String> {
+    let (section, key) = variable.strip_prefix("QUORATE_")?.split_once("__")?;
+    let section = section.to_ascii_lowercase();
+    let ours = SECTIONS.iter().any(|(known, _)| *known == section);
+    ours.then(|| format!("{section}.{}", key.to_ascii_lowercase()))
 }
 
 fn unknown_key(name: &str) -> Error {
