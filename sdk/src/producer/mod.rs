@@ -10,6 +10,7 @@ mod lane;
 mod partitioner;
 mod permit;
 mod publish;
+mod pump;
 mod rebuild;
 mod report;
 mod send_all;

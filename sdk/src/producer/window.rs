@@ -158,6 +158,29 @@ impl Window {
         self.batches.drain(..).collect()
     }
 
+    /// Starts over as another producer with everything in flight: none of it is in the log, because
+    /// what went before it is not.
+    pub(super) fn renew(&mut self, producer: ProducerGranted) -> Result<()> {
+        self.producer = producer;
+        let mut next = Sequence::ZERO;
+        for index in 0..self.batches.len() {
+            let identity = self.identity(next);
+            let Some(batch) = self.batches.get_mut(index) else {
+                break;
+            };
+            if let Some((bytes, count)) = rebuild(&batch.bytes, identity, &[])? {
+                batch.bytes = bytes;
+                batch.count = count;
+            }
+            batch.base = next;
+            batch.maybe_applied = false;
+            batch.doubtful = false;
+            next = batch.next();
+        }
+        self.next = next;
+        Ok(())
+    }
+
     /// A new stream: everything in flight is to be sent again, before anything else.
     pub(super) fn reopen(&mut self, credit: Credit) {
         for batch in &mut self.batches {
@@ -788,6 +811,29 @@ mod tests {
         let late = Duration::from_secs(31);
         assert!(window.take_refused(late).is_empty());
         assert_eq!(window.expire(late).len(), 1);
+    }
+
+    #[test]
+    fn after_lost_receipts_everything_in_flight_begins_anew_in_order() {
+        let mut window = window();
+        send_all(&mut window, [3, 2, 4]);
+        window.ack(&ack(0, 3)).unwrap();
+        let verdict = window.nack(&nack(3, 3, ErrorCode::OUT_OF_ORDER_SEQUENCE), WAIT, WAIT);
+        assert!(matches!(verdict, Verdict::Ends(_)));
+        let granted = ProducerGranted {
+            producer: ProducerId::new(8),
+            epoch: ProducerEpoch::new(0),
+        };
+        window.renew(granted).unwrap();
+        assert_eq!(bases(&window), [0, 2]);
+        assert_eq!(window.next, Sequence::new(6));
+        window.reopen(Credit::new(1 << 20));
+        assert_eq!(resent(&mut window), 2);
+        check_bytes(&window);
+        for batch in &window.batches {
+            let bytes = bytes::BytesMut::from(batch.bytes.as_ref());
+            assert_eq!(DraftBatch::parse(bytes).unwrap().producer_id().get(), 8);
+        }
     }
 
     #[test]
