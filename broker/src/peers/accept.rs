@@ -1,6 +1,7 @@
 //! Lets the other brokers in: greets each connection, and hands it to what it is for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use quorate_protocol::ErrorCode;
 use quorate_protocol::Message;
@@ -19,6 +20,9 @@ use crate::transport::FrameReceiver;
 use crate::transport::FrameSender;
 use crate::transport::PeerConnection;
 
+/// How long a refused broker may take to hear of it.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// Accepts connections until the broker stops, and ends the endpoint then.
 pub(crate) async fn run(hub: Arc<Hub>) {
     let stop = hub.environment.stop.clone();
@@ -33,8 +37,12 @@ pub(crate) async fn run(hub: Arc<Hub>) {
         tracing::error!("the endpoint for other brokers ended by itself");
         hub.failed.cancel();
     }
-    hub.endpoint
-        .close(ErrorCode::OK, "the broker is shutting down");
+    // Connections are closed before what uses them ends: streams that go first could hold the
+    // goodbye up, and the others would wait for nothing until they suspect this broker.
+    let text = "the broker is shutting down";
+    hub.cut_all(ErrorCode::OK, text);
+    hub.endpoint.close(ErrorCode::OK, text);
+    hub.ended.cancel();
     hub.endpoint.wait_idle().await;
 }
 
@@ -55,7 +63,7 @@ async fn welcome(hub: Arc<Hub>, connection: PeerConnection) {
     };
     match served {
         Err(Fault::Wrong { code, text }) => end(&hub, &connection, code, &text),
-        Ok(()) | Err(Fault::Gone) => {}
+        Ok(()) | Err(Fault::Gone) => connection.close(ErrorCode::OK, "no longer used"),
     }
 }
 
@@ -79,6 +87,9 @@ async fn greet(hub: &Hub, connection: &PeerConnection) -> Result<Greeted, Fault>
         Err(refusal) => {
             // The close that follows says the same, for the case that this does not arrive.
             sender.send(greeting::reject(&refusal).to_frame()).await?;
+            if sender.finish().is_ok() {
+                drop(tokio::time::timeout(FAREWELL, sender.stopped()).await);
+            }
             let Refusal { code, text } = refusal;
             return Err(Fault::Wrong { code, text });
         }
@@ -135,11 +146,11 @@ fn admit(
     };
     let older = peer.admitted.lock().replace(admitted);
     if let Some(older) = older {
-        older.token.cancel();
         if let Some(connection) = older.connection.upgrade() {
             let text = "a newer connection of this broker took over";
             connection.close(ErrorCode::INCARNATION_FENCED, text);
         }
+        older.token.cancel();
     }
     tracing::debug!(broker = %peer.id, remote = %connection.remote(), "broker let in");
     hub.judge(peer);

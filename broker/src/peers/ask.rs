@@ -24,6 +24,7 @@ use crate::peers::hub::Hub;
 use crate::peers::peer::Ask;
 use crate::peers::peer::Peer;
 use crate::peers::samples::Sample;
+use crate::peers::states::Reach;
 use crate::transport::Frame;
 use crate::transport::FrameSender;
 use crate::transport::SendError;
@@ -65,7 +66,12 @@ pub(crate) async fn run(
                 Ok(None) => return Unreached::Lost("it ended the control stream".to_owned()),
                 Err(error) => return error.into(),
             },
-            _ = ticks.tick() => probe(hub, peer, &mut probes),
+            _ = ticks.tick() => {
+                if peer.observed.lock().state().state == Reach::Down {
+                    return Unreached::Lost("it fell silent".to_owned());
+                }
+                probe(hub, peer, &mut probes);
+            }
             () = peer.redial.notified() => {
                 let current = peer.seen.lock().incarnation();
                 if current.is_some_and(|current| current != incarnation) {

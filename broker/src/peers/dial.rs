@@ -186,13 +186,14 @@ async fn serve(hub: &Arc<Hub>, peer: &Arc<Peer>, greeted: Greeted) -> Unreached 
         Ok(Err(lost)) => lost.into(),
         Err(_) => Unreached::Lost("it allows no further stream".to_owned()),
     };
+    // A lane that ends with its connection does not say why; the connection does.
+    let end = connection.lost().map_or(end, Unreached::from);
+    // Before its streams go: what they still have to say could hold the goodbye up.
+    connection.close(ErrorCode::OK, "another connection follows");
     token.cancel();
     peer.close();
     peer.observed.lock().handle_connection(hub.now(), false);
     hub.losses.notify_one();
-    // A lane that ends with its connection does not say why; the connection does.
-    let end = connection.lost().map_or(end, Unreached::from);
-    connection.close(ErrorCode::OK, "another connection follows");
     end
 }
 

@@ -38,6 +38,8 @@ pub(crate) struct Hub {
     pub(crate) snapshots: RwLock<Option<Arc<dyn SnapshotServer>>>,
     /// Some peer lost messages.
     pub(crate) losses: Notify,
+    /// Connections are closed, and everything that uses them ends.
+    pub(crate) ended: CancellationToken,
     /// The endpoint ended by itself.
     pub(crate) failed: CancellationToken,
     metadata: RwLock<Option<Arc<dyn Inbound>>>,
@@ -56,6 +58,7 @@ impl Hub {
             answers: RwLock::default(),
             snapshots: RwLock::default(),
             losses: Notify::new(),
+            ended: CancellationToken::new(),
             failed: CancellationToken::new(),
             metadata: RwLock::default(),
             partitions: RwLock::default(),
@@ -103,8 +106,8 @@ impl Hub {
             true
         });
         for (id, member) in others {
-            let stop = self.environment.stop.child_token();
-            let peer = Arc::new(Peer::new(member, self.now(), stop));
+            let gone = self.ended.child_token();
+            let peer = Arc::new(Peer::new(member, self.now(), gone));
             peers.insert(id, peer.clone());
             new.push(peer);
         }
@@ -119,6 +122,12 @@ impl Hub {
         }
         self.publish();
         new
+    }
+
+    /// Closes every connection to and from every peer.
+    pub(crate) fn cut_all(&self, code: ErrorCode, text: &str) {
+        let peers: Vec<_> = self.peers.read().values().cloned().collect();
+        peers.iter().for_each(|peer| peer.cut(code, text));
     }
 
     /// Tells those attached above which peers' messages may be lost.

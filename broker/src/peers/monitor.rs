@@ -8,7 +8,7 @@ use crate::peers::hub::Hub;
 
 /// Judges all peers from time to time; what happens at once is judged where it happens.
 pub(crate) async fn watch_reach(hub: Arc<Hub>) {
-    let stop = hub.environment.stop.clone();
+    let ended = hub.ended.clone();
     let mut ticks = tokio::time::interval(hub.config.timings.suspect / 4);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let watching = async {
@@ -22,12 +22,12 @@ pub(crate) async fn watch_reach(hub: Arc<Hub>) {
             }
         }
     };
-    stop.run_until_cancelled(watching).await;
+    ended.run_until_cancelled(watching).await;
 }
 
 /// Reports lost messages soon, but not for every one of them.
 pub(crate) async fn report_losses(hub: Arc<Hub>) {
-    let stop = hub.environment.stop.clone();
+    let ended = hub.ended.clone();
     let reporting = async {
         loop {
             hub.losses.notified().await;
@@ -35,5 +35,5 @@ pub(crate) async fn report_losses(hub: Arc<Hub>) {
             tokio::time::sleep(hub.config.timings.lost).await;
         }
     };
-    stop.run_until_cancelled(reporting).await;
+    ended.run_until_cancelled(reporting).await;
 }

@@ -170,15 +170,13 @@ impl Peer {
     pub(crate) fn cut(&self, code: ErrorCode, text: &str) {
         let dialled = self.dialled.lock().clone();
         let admitted = self.admitted.lock().take();
-        if let Some(admitted) = &admitted {
-            admitted.token.cancel();
-        }
-        let admitted = admitted.map(|admitted| admitted.connection);
+        let (admitted, token) = admitted.map(|one| (one.connection, one.token)).unzip();
         for connection in [dialled, admitted].into_iter().flatten() {
             if let Some(connection) = connection.upgrade() {
                 connection.close(code, text);
             }
         }
+        token.inspect(CancellationToken::cancel);
         self.snapshots.cut(code, text);
         self.end_process();
     }

@@ -14,6 +14,7 @@ use quinn::ServerConfig;
 use quinn::TransportConfig;
 use quinn::ValidationTokenConfig;
 use quinn::VarInt;
+use quinn::congestion::CubicConfig;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::crypto::rustls::QuicServerConfig;
 
@@ -54,6 +55,8 @@ pub(crate) struct Shape {
     /// Round trip that is assumed before one is measured; lost first packets are repeated after
     /// three times this.
     initial_rtt: Duration,
+    /// What may be on its way before the path has shown what it carries.
+    initial_window: Option<u64>,
     /// Handshakes that wait to be looked at, and what they may buffer together.
     incoming_max: usize,
     incoming_bytes_total: u64,
@@ -67,6 +70,7 @@ pub(crate) const CLIENT: Shape = Shape {
     migration: true,
     keep_alive: None,
     initial_rtt: Duration::from_millis(333),
+    initial_window: None,
     incoming_max: 1_024,
     incoming_bytes_total: 16 * MIB as u64,
 };
@@ -79,6 +83,8 @@ pub(crate) const PEER: Shape = Shape {
     migration: false,
     keep_alive: Some(Duration::from_secs(3)),
     initial_rtt: Duration::from_millis(50),
+    // Brokers are near each other, and an envelope should not take several round trips.
+    initial_window: Some(512 * 1024),
     incoming_max: 64,
     incoming_bytes_total: MIB as u64,
 };
@@ -191,6 +197,11 @@ fn transport_config(shape: Shape, path: Path, accepted_streams: u32) -> Transpor
         .crypto_buffer_size(CRYPTO_BUFFER_BYTES)
         .allow_spin(false)
         .mtu_discovery_config(Some(discovery));
+    if let Some(window) = shape.initial_window {
+        let mut congestion = CubicConfig::default();
+        congestion.initial_window(window);
+        config.congestion_controller_factory(Arc::new(congestion));
+    }
     config
 }
 
