@@ -1,4 +1,4 @@
-//! What hostile or broken clients send to the client port, and what must come of it.
+//! What hostile or broken programs send to the ports of a broker, and what must come of it.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -13,5 +13,6 @@ mod certificates;
 mod frames;
 mod handshakes;
 mod paths;
+mod peers;
 mod streams;
 mod world;

@@ -39,6 +39,12 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 #[derive(Debug)]
 pub(crate) struct ShiftedClock(SystemClock, i64);
 
+impl ShiftedClock {
+    pub(crate) fn by_micros(micros: i64) -> Self {
+        Self(SystemClock::new(), micros)
+    }
+}
+
 impl Clock for ShiftedClock {
     fn now_micros(&self) -> u64 {
         self.0.now_micros().checked_add_signed(self.1).unwrap()
