@@ -14,6 +14,7 @@ use quorate_protocol::ReplicaId;
 use quorate_protocol::Start;
 use quorate_protocol::Term;
 use quorate_protocol::Until;
+use quorate_storage::LogReader;
 use quorate_storage::Storage;
 use tokio::sync::watch;
 
@@ -113,6 +114,25 @@ impl Partition {
         *self.shared.members.write() = members;
     }
 
+    /// The stored log: it may hold entries that are not committed.
+    pub(crate) fn log(&self) -> &LogReader {
+        self.shared.group.reader()
+    }
+
+    /// Notes that stored records are damaged: this replica is made anew from its peers.
+    pub(crate) fn note_damage(&self, why: String) {
+        let partition = self.shared.spec.label();
+        if self.shared.progress.note_damage(why.clone()) {
+            tracing::error!(partition, why, "a replica's stored records are damaged");
+        }
+    }
+
+    /// What is wrong with the stored records, if something is.
+    #[must_use]
+    pub fn damage(&self) -> Option<&str> {
+        self.shared.progress.damage()
+    }
+
     /// Hands a batch to the partition; order is the order of calls. Returns once it has its place
     /// in the queue, waiting for room if need be. `expect_offset`: only if its first record gets
     /// that offset. `early`: its receipt comes once it is in the leader's log, and promises nothing.
@@ -206,7 +226,20 @@ impl Partition {
         from: Offset,
         bytes_max: usize,
     ) -> Result<Vec<RecordBatch>, PartitionReadError> {
-        self.shared.reads.read(from, bytes_max).await
+        let read = self.shared.reads.read(from, bytes_max).await;
+        read.map_err(|error| self.noted(error))
+    }
+
+    /// A damaged replica with peers makes room for one of them: whoever reads tries again there.
+    fn noted(&self, error: PartitionReadError) -> PartitionReadError {
+        let PartitionReadError::Damaged(why) = error else {
+            return error;
+        };
+        self.note_damage(why.clone());
+        if self.members().brokers().nth(1).is_some() {
+            return PartitionReadError::NotServing;
+        }
+        PartitionReadError::Damaged(why)
     }
 
     /// The offset that a start position stands for now: nothing that was acknowledged before the
@@ -220,7 +253,8 @@ impl Partition {
         if !self.shared.reads.knows_start(start) {
             self.confirm().await?;
         }
-        self.shared.reads.resolve_start(start).await
+        let resolved = self.shared.reads.resolve_start(start).await;
+        resolved.map_err(|error| self.noted(error))
     }
 
     /// The end that an end position stands for now, as for a start. Cancel safe.
@@ -232,7 +266,8 @@ impl Partition {
         if !matches!(until, Until::Offset(_) | Until::Never) {
             self.confirm().await?;
         }
-        self.shared.reads.resolve_end(until).await
+        let resolved = self.shared.reads.resolve_end(until).await;
+        resolved.map_err(|error| self.noted(error))
     }
 
     /// The partition in a few numbers.

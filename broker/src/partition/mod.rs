@@ -16,6 +16,7 @@ mod receipt;
 mod registry;
 mod retention;
 mod rules;
+mod scrub;
 mod spec;
 
 pub use append::AppendError;
@@ -33,6 +34,7 @@ pub use reads::ReadEnd;
 pub use receipt::Receipt;
 pub use receipt::Refusal;
 pub use registry::Config;
+pub use registry::Damage;
 pub use registry::DeleteError;
 pub use registry::Environment;
 pub use registry::OpenError;

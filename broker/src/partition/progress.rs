@@ -3,6 +3,7 @@
 //! Written by the replica's machine, read by any number of sessions; holds numbers, no records.
 
 use std::sync::Arc;
+use std::sync::OnceLock;
 
 use quorate_protocol::Offset;
 use quorate_protocol::ReplicaId;
@@ -37,6 +38,8 @@ impl Leadership {
 pub(crate) struct Progress {
     /// Of all partitions together: how often any of them changed its leadership.
     leaderships: Arc<watch::Sender<u64>>,
+    /// What is wrong with the stored records, once something is.
+    damage: OnceLock<String>,
     high_watermark: watch::Sender<Offset>,
     log_start: watch::Sender<Offset>,
     leadership: watch::Sender<Leadership>,
@@ -52,6 +55,7 @@ impl Progress {
         };
         Self {
             leaderships,
+            damage: OnceLock::new(),
             high_watermark: watch::Sender::new(Offset::ZERO),
             log_start: watch::Sender::new(Offset::ZERO),
             leadership: watch::Sender::new(leadership),
@@ -68,6 +72,15 @@ impl Progress {
             self.leaderships
                 .send_modify(|changes| *changes = changes.wrapping_add(1));
         }
+    }
+
+    /// True: it was not known to be damaged.
+    pub(crate) fn note_damage(&self, why: String) -> bool {
+        self.damage.set(why).is_ok()
+    }
+
+    pub(crate) fn damage(&self) -> Option<&str> {
+        self.damage.get().map(String::as_str)
     }
 
     pub(crate) fn high_watermark(&self) -> watch::Receiver<Offset> {

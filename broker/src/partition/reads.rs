@@ -31,7 +31,10 @@ pub enum PartitionReadError {
         /// The first offset that is not committed.
         end: Offset,
     },
-    /// Bytes of the log are damaged or the disk failed.
+    /// Bytes of the log are damaged.
+    #[error("{0}")]
+    Damaged(String),
+    /// The disk failed.
     #[error("{0}")]
     Unavailable(String),
     /// This replica does not serve its partition now.
@@ -48,7 +51,7 @@ impl PartitionReadError {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::OutOfRange { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
-            Self::Unavailable(_) => ErrorCode::DATA_UNAVAILABLE,
+            Self::Damaged(_) | Self::Unavailable(_) => ErrorCode::DATA_UNAVAILABLE,
             Self::NotServing => ErrorCode::LEADER_NOT_READY,
             Self::Closed => ErrorCode::STALE_TOPOLOGY,
         }
@@ -186,6 +189,7 @@ impl Reads {
                 let (start, end) = self.progress.range();
                 PartitionReadError::OutOfRange { asked, start, end }
             }
+            error @ ReadError::Damaged { .. } => PartitionReadError::Damaged(error.to_string()),
             error => PartitionReadError::Unavailable(error.to_string()),
         }
     }

@@ -33,6 +33,7 @@ use crate::partition::machine::PartitionMachine;
 use crate::partition::progress::Progress;
 use crate::partition::retention;
 use crate::partition::rules::Rules;
+use crate::partition::scrub::Scrub;
 use crate::partition::spec::DeletedReplica;
 use crate::partition::spec::PartitionSpec;
 use crate::partition::spec::group_dir;
@@ -128,6 +129,36 @@ impl OpenError {
     }
 }
 
+/// A replica that only its peers can help.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// Its topic.
+    pub topic: TopicId,
+    /// Its partition.
+    pub partition: PartitionId,
+    /// Its Raft group.
+    pub group: GroupId,
+    /// The replica.
+    pub replica: ReplicaId,
+    /// The partition, for people.
+    pub label: String,
+    /// What is wrong.
+    pub why: String,
+}
+
+impl Damage {
+    fn of(spec: &PartitionSpec, why: String) -> Self {
+        Self {
+            topic: spec.topic,
+            partition: spec.partition,
+            group: spec.group,
+            replica: spec.replica,
+            label: spec.label(),
+            why,
+        }
+    }
+}
+
 /// Why a deleted group's folder is still there.
 #[derive(Debug, thiserror::Error)]
 #[error("group {group}: its folder could not be removed: {source}")]
@@ -155,6 +186,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Open {
     groups: BTreeMap<GroupId, Partition>,
+    /// Replicas that could not be opened because they are lost or damaged.
+    broken: BTreeMap<GroupId, Damage>,
     published: BTreeMap<(TopicId, PartitionId), Partition>,
 }
 
@@ -180,6 +213,12 @@ impl Registry {
                 leaderships: Arc::default(),
             }),
         };
+        let scrub = Scrub {
+            registry: registry.clone(),
+            storage: Arc::clone(&registry.shared.storage),
+            clock: Arc::clone(&clock),
+        };
+        tracker.spawn(scrub.run(stop.clone()));
         let retained = registry.clone();
         tracker.spawn(async move {
             while stop
@@ -270,6 +309,21 @@ impl Registry {
     /// # Errors
     /// Its folder is gone, or its log cannot be opened.
     pub async fn open(&self, spec: PartitionSpec) -> Result<Partition, OpenError> {
+        let opened = self.open_replica(spec.clone()).await;
+        let mut open = self.shared.open.write();
+        open.broken.remove(&spec.group);
+        match &opened {
+            Ok(partition) => drop(open.groups.insert(spec.group, partition.clone())),
+            Err(error) if error.is_damage() => {
+                let damage = Damage::of(&spec, error.to_string());
+                open.broken.insert(spec.group, damage);
+            }
+            Err(_) => {}
+        }
+        opened
+    }
+
+    async fn open_replica(&self, spec: PartitionSpec) -> Result<Partition, OpenError> {
         let config = &self.shared.config;
         let dir = group_dir(&config.data_dir, spec.group, spec.tag);
         let label = spec.label();
@@ -293,11 +347,26 @@ impl Registry {
             source,
         })?;
         let storage = Arc::clone(&self.shared.storage);
-        let partition = Partition::new(spec, group, progress, storage);
-        let mut open = self.shared.open.write();
-        open.groups
-            .insert(partition.spec().group, partition.clone());
-        Ok(partition)
+        Ok(Partition::new(spec, group, progress, storage))
+    }
+
+    /// The replicas here that only their peers can help: lost, damaged, or ended.
+    #[must_use]
+    pub fn damaged(&self) -> Vec<Damage> {
+        let replication = &self.shared.replication;
+        if replication.poisoned().borrow().is_some() {
+            // Not the replicas are damaged, but the disk.
+            return Vec::new();
+        }
+        let halted = replication.halted().borrow().clone();
+        let open = self.shared.open.read();
+        let running = open.groups.values().filter_map(|partition| {
+            let spec = partition.spec();
+            let ended = halted.get(&spec.group).map(ToString::to_string);
+            let why = ended.or_else(|| partition.damage().map(str::to_owned))?;
+            Some(Damage::of(spec, why))
+        });
+        running.chain(open.broken.values().cloned()).collect()
     }
 
     /// A replica that was made is there; one that was not takes the place of what it supersedes.
@@ -374,6 +443,7 @@ impl Registry {
     fn withdraw(&self, group: GroupId) {
         let mut open = self.shared.open.write();
         open.groups.remove(&group);
+        open.broken.remove(&group);
         open.published
             .retain(|_, partition| partition.spec().group != group);
     }
