@@ -9,6 +9,7 @@ pub mod auth;
 pub mod clock;
 pub mod config;
 mod environment;
+mod folder;
 pub mod metadata;
 pub mod partition;
 pub mod peers;
@@ -31,15 +32,16 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::metadata::MetadataMachine;
 use crate::partition::PartitionMachine;
+use crate::peers::Peers;
 use crate::replication::Replication;
 use crate::session::Service;
 use crate::transport::Listener;
 
 pub use crate::environment::Environment;
 pub use crate::environment::Sockets;
-pub use crate::start::InitMode;
+pub use crate::folder::InitMode;
+pub use crate::folder::format;
 pub use crate::start::StartError;
-pub use crate::start::format;
 
 /// How long the last packets and tasks may take after the clients are gone.
 const EPILOGUE: Duration = Duration::from_secs(5);
@@ -61,6 +63,7 @@ pub enum Exit {
 pub struct Broker {
     address: SocketAddr,
     peer_address: SocketAddr,
+    peers: Peers,
     service: Arc<Service>,
     listener: Arc<Listener>,
     sessions: TaskTracker,
@@ -92,7 +95,7 @@ impl Broker {
         mode: InitMode,
         environment: Environment,
     ) -> Result<Self, StartError> {
-        start::start(config, mode, environment).await
+        Box::pin(start::start(config, mode, environment)).await
     }
 
     /// Where clients connect.
@@ -146,13 +149,15 @@ impl Broker {
         self.groups.metadata.shutdown().await;
         let Self {
             listener,
+            peers,
             service,
+            groups,
             tracker,
             environment,
             ..
         } = self;
-        // The listener's own tasks end with its last owner.
-        drop((listener, service));
+        // The endpoints' own tasks end with their last owners.
+        drop((listener, service, groups, peers));
         tracker.close();
         if tokio::time::timeout(EPILOGUE, tracker.wait())
             .await

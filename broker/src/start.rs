@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use quorate_protocol::BrokerId;
 use quorate_protocol::ByteSize;
+use quorate_protocol::HybridTime;
 use quorate_protocol::StorageId;
 use quorate_storage::DataDir;
 use quorate_storage::DataDirError;
-use quorate_storage::StorageIdentity;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -25,32 +25,35 @@ use crate::auth::TrustDomain;
 use crate::clock::HybridClock;
 use crate::config;
 use crate::config::Config;
+use crate::folder::Beginning;
+use crate::folder::InitMode;
+use crate::folder::beginning;
+use crate::folder::open_data;
 use crate::metadata;
+use crate::metadata::Founding;
 use crate::metadata::Metadata;
+use crate::metadata::Vitals;
+use crate::metadata::members_of;
 use crate::partition;
 use crate::partition::Registry;
+use crate::peers;
+use crate::peers::Channel;
+use crate::peers::Peers;
 use crate::replication;
 use crate::replication::Replication;
 use crate::session;
 use crate::session::Service;
 use crate::transport;
 use crate::transport::Listener;
+use crate::transport::PeerEndpoint;
 use crate::watch::DiskWatch;
 use crate::watch::Watchman;
 
+/// The keys of the listeners' addresses.
+const CLIENTS: &str = "listeners.client";
+const PEERS: &str = "listeners.peer";
 /// Time between two looks at what retention lets go.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(5);
-
-/// What to do with the data folder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InitMode {
-    /// It must have been initialised before.
-    Open,
-    /// It is initialised if it is empty.
-    Init,
-    /// The same, for a known member of the cluster that lost its disk: it founds nothing.
-    Replace,
-}
 
 /// Why a broker did not start.
 #[derive(Debug, thiserror::Error)]
@@ -83,8 +86,10 @@ pub enum StartError {
     #[error("certificates: {0}")]
     Certificates(#[from] config::FileError),
     /// The UDP socket cannot be had.
-    #[error("listeners.client {address}: {source}")]
+    #[error("{listener} {address}: {source}")]
     Socket {
+        /// The key of the address.
+        listener: &'static str,
         /// The configured address.
         address: SocketAddr,
         /// What the system said.
@@ -93,6 +98,9 @@ pub enum StartError {
     /// The listener cannot be had.
     #[error("listeners.client: {0}")]
     Listen(#[from] transport::BindError),
+    /// The listener for other brokers cannot be had.
+    #[error("listeners.peer: {0}")]
+    PeerListen(transport::BindError),
     /// The state of the groups cannot be read.
     #[error("replication: {0}")]
     Replication(#[from] replication::StartError),
@@ -109,26 +117,59 @@ pub(crate) async fn start(
 ) -> Result<Broker, StartError> {
     let began = environment.clock.monotonic();
     let (data, fresh) = open_data(&config, mode, &environment)?;
-    let socket = bind(&config, &environment)?;
+    let client = bind(CLIENTS, config.listeners.client, &environment)?;
+    let peer = bind(PEERS, config.listeners.peer, &environment)?;
+    let beginning = beginning(&config, mode, fresh, &environment)?;
     let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
     let site = Site {
         config,
         environment,
         data: Arc::new(data),
+        vitals: Arc::default(),
         tracker,
-        stop,
+        // Whatever fails from here on, nothing of this start stays behind.
+        stop: stop.clone(),
     };
-    let groups = site.start_groups()?;
+    let unfinished = stop.drop_guard();
+    let addresses = Addresses {
+        client: client.address,
+        peer: peer.address,
+    };
+    let peers = site.start_peers(peer.socket, &beginning)?;
+    let groups = site.start_groups(&peers)?;
     let registry = site.registry(&groups);
-    let metadata = site
-        .start_metadata(&groups, &registry, socket.address, fresh)
-        .await?;
+    let rooms = (&groups, &registry, &peers);
+    let metadata = site.start_metadata(rooms, addresses, beginning).await?;
     log_recovery(&site.config.node, &metadata, &registry, site.since(began));
     let service = Service::new(site.session_parts(metadata.clone(), registry));
-    let listener = Arc::new(site.listen(socket.socket)?);
-    let broker = site.open(service, listener, groups, metadata);
-    log_ready(&site, broker.address, site.since(began));
+    let listener = Arc::new(site.listen(client.socket)?);
+    let broker = site.open(
+        service,
+        listener,
+        Planes {
+            groups,
+            peers,
+            metadata,
+        },
+        addresses,
+    );
+    log_ready(&site, addresses, site.since(began));
+    drop(unfinished.disarm());
     Ok(broker)
+}
+
+/// Where this broker listens.
+#[derive(Clone, Copy)]
+struct Addresses {
+    client: SocketAddr,
+    peer: SocketAddr,
+}
+
+/// What runs below the sessions.
+struct Planes {
+    groups: Groups,
+    peers: Peers,
+    metadata: Metadata,
 }
 
 /// What the rooms have in common while they are built.
@@ -136,6 +177,7 @@ struct Site {
     config: Config,
     environment: Environment,
     data: Arc<DataDir>,
+    vitals: Arc<watch::Sender<Vitals>>,
     tracker: TaskTracker,
     stop: CancellationToken,
 }
@@ -150,9 +192,14 @@ impl Site {
         &self,
         service: Arc<Service>,
         listener: Arc<Listener>,
-        groups: Groups,
-        metadata: Metadata,
+        planes: Planes,
+        addresses: Addresses,
     ) -> Broker {
+        let Planes {
+            groups,
+            peers,
+            metadata,
+        } = planes;
         let sessions = TaskTracker::new();
         let (report, exit) = watch::channel(None);
         let (stop, data) = (self.stop.clone(), Arc::clone(&self.data));
@@ -167,6 +214,8 @@ impl Site {
             sessions.clone(),
         ));
         self.tracker
+            .spawn(watchman.clone().guard_peers(peers.clone()));
+        self.tracker
             .spawn(watchman.guard_state(groups.clone(), metadata));
         let folder = data.root().to_owned();
         let leaders = Arc::clone(&service).follow_leaders();
@@ -175,12 +224,14 @@ impl Site {
             // Stopped, there is nobody left to be told.
             let _stopped = stopped.run_until_cancelled(leaders).await;
         });
-        let disk = DiskWatch::new(&self.config.storage, &self.environment, folder);
+        let vitals = Arc::clone(&self.vitals);
+        let disk = DiskWatch::new(&self.config.storage, &self.environment, folder, vitals);
         self.tracker
             .spawn(disk.run(Arc::clone(&service), stop.clone()));
         Broker {
-            address: listener.local_addr(),
-            peer_address: self.config.listeners.peer,
+            address: addresses.client,
+            peer_address: addresses.peer,
+            peers,
             service,
             listener,
             sessions,
@@ -193,24 +244,71 @@ impl Site {
         }
     }
 
-    fn start_groups(&self) -> Result<Groups, StartError> {
+    fn start_peers(&self, socket: UdpSocket, beginning: &Beginning) -> Result<Peers, StartError> {
+        let config = transport::PeerConfig {
+            cluster: TrustDomain::parse(&self.config.node.cluster)?,
+            material: self.config.tls.read()?,
+            limits: transport::Limits::from(&self.config.limits),
+            timings: transport::Timings::default(),
+        };
+        let endpoint = PeerEndpoint::bind(config, self.parts(socket));
+        let endpoint = endpoint.map_err(StartError::PeerListen)?;
+        let (node, identity) = (&self.config.node, self.data.identity());
+        let known = beginning.founding.as_ref().map(Founding::seeds);
+        let config = peers::Config {
+            cluster: node.cluster.clone(),
+            me: node.id,
+            name: node.name.clone(),
+            storage: StorageId::new(identity.storage_id),
+            incarnation: self.random(),
+            starts: identity.starts,
+            members: members_of(known.unwrap_or(&self.config.peers)),
+            timings: peers::Timings::default(),
+        };
+        let environment = peers::Environment {
+            clock: Arc::clone(&self.environment.clock),
+            now: self.hybrid_now(),
+            entropy: Arc::clone(&self.environment.entropy),
+            tracker: self.tracker.clone(),
+            stop: self.stop.clone(),
+        };
+        Ok(Peers::start(config, endpoint, environment))
+    }
+
+    fn start_groups(&self, peers: &Peers) -> Result<Groups, StartError> {
         let config = replication_config(&self.config.raft);
-        let metadata = Replication::start(self.replication("metadata"), config.clone())?;
-        let partitions = Replication::start(self.replication("partitions"), config)?;
+        let metadata = self.replication("metadata", peers, Channel::METADATA);
+        let metadata = Replication::start(metadata, config.clone())?;
+        let partitions = self.replication("partitions", peers, Channel::PARTITIONS);
+        let partitions = Replication::start(partitions, config)?;
         Ok(Groups {
             metadata,
             partitions,
         })
     }
 
-    fn replication(&self, state: &str) -> replication::Environment {
+    fn hybrid_now(&self) -> Arc<dyn Fn() -> HybridTime + Send + Sync> {
         let clock = HybridClock::new(Arc::clone(&self.environment.clock));
+        Arc::new(move || clock.tick())
+    }
+
+    fn random(&self) -> u64 {
+        let [random, _] = halves((self.environment.entropy)());
+        random
+    }
+
+    fn replication(
+        &self,
+        state: &str,
+        peers: &Peers,
+        channel: Channel,
+    ) -> replication::Environment {
         replication::Environment {
             storage: Arc::clone(&self.environment.storage),
-            now: Arc::new(move || clock.tick()),
+            now: self.hybrid_now(),
+            peers: Some((peers.clone(), channel)),
             tracker: self.tracker.clone(),
             state_log: self.data.state_dir().join(state),
-            peers: None,
         }
     }
 
@@ -233,37 +331,41 @@ impl Site {
 
     async fn start_metadata(
         &self,
-        groups: &Groups,
-        registry: &Registry,
-        bound: SocketAddr,
-        fresh: bool,
+        (groups, registry, peers): (&Groups, &Registry, &Peers),
+        bound: Addresses,
+        beginning: Beginning,
     ) -> Result<Metadata, StartError> {
         let (node, listeners) = (&self.config.node, &self.config.listeners);
         let limits = &self.config.limits;
         let client = listeners.advertise_client.clone();
         let peer = listeners.advertise_peer.clone();
         let config = metadata::Config {
+            cluster: node.cluster.clone(),
             data_dir: self.data.root().to_owned(),
             id: node.id,
             registration: metadata::Registration {
                 name: node.name.clone(),
-                client_address: client.unwrap_or_else(|| bound.to_string()),
-                peer_address: peer.unwrap_or_else(|| listeners.peer.to_string()),
+                client_address: client.unwrap_or_else(|| bound.client.to_string()),
+                peer_address: peer.unwrap_or_else(|| bound.peer.to_string()),
                 storage: StorageId::new(self.data.identity().storage_id),
             },
             starts: self.data.identity().starts,
+            founding: beginning.founding,
             seeds: self.config.peers.clone(),
+            fresh: beginning.fresh,
             limits: metadata::Limits {
                 partitions_per_topic_max: limits.partitions_per_topic_max,
                 partitions_max: limits.partitions_max,
                 record_bytes_max: narrow(limits.record_bytes_max),
                 auto_create_partitions: limits.auto_create_partitions.unwrap_or(0),
             },
-            may_create: fresh,
         };
         let environment = metadata::Environment {
             replication: groups.metadata.clone(),
             registry: registry.clone(),
+            peers: Some(peers.clone()),
+            vitals: self.vitals.subscribe(),
+            clock: Arc::clone(&self.environment.clock),
             storage: Arc::clone(&self.environment.storage),
             entropy: Arc::clone(&self.environment.entropy),
             tracker: self.tracker.clone(),
@@ -275,13 +377,12 @@ impl Site {
     fn session_parts(&self, metadata: Metadata, partitions: Registry) -> session::Parts {
         let percent = u64::from(self.config.limits.memory_percent);
         let memory = self.environment.memory.get() / 100 * percent;
-        let [incarnation, _] = halves((self.environment.entropy)());
         session::Parts {
             cluster: self.config.node.cluster.clone(),
             broker: self.config.node.id,
             limits: self.config.limits.clone(),
             memory: ByteSize::new(memory),
-            incarnation,
+            incarnation: self.random(),
             metadata,
             partitions,
             clock: Arc::clone(&self.environment.clock),
@@ -295,13 +396,16 @@ impl Site {
             limits: transport::Limits::from(&self.config.limits),
             timings: transport::Timings::default(),
         };
-        let parts = transport::Parts {
+        Ok(Listener::bind(config, self.parts(socket))?)
+    }
+
+    fn parts(&self, socket: UdpSocket) -> transport::Parts {
+        transport::Parts {
             socket,
             crypto: self.environment.crypto.clone(),
             clock: Arc::clone(&self.environment.clock),
             tracker: self.tracker.clone(),
-        };
-        Ok(Listener::bind(config, parts)?)
+        }
     }
 }
 
@@ -311,69 +415,19 @@ struct Bound {
     address: SocketAddr,
 }
 
-fn bind(config: &Config, environment: &Environment) -> Result<Bound, StartError> {
-    let address = config.listeners.client;
-    let failed = |source| StartError::Socket { address, source };
+fn bind(
+    listener: &'static str,
+    address: SocketAddr,
+    environment: &Environment,
+) -> Result<Bound, StartError> {
+    let failed = |source| StartError::Socket {
+        listener,
+        address,
+        source,
+    };
     let socket = (environment.sockets)(address).map_err(failed)?;
     let address = socket.local_addr().map_err(failed)?;
     Ok(Bound { socket, address })
-}
-
-/// Opens or makes the data folder. True: nothing of any group was ever in it.
-fn open_data(
-    config: &Config,
-    mode: InitMode,
-    environment: &Environment,
-) -> Result<(DataDir, bool), StartError> {
-    let (root, storage) = (&config.node.data_dir, &environment.storage);
-    let failed = |source| StartError::Io {
-        path: root.clone(),
-        source,
-    };
-    let (id, cluster) = (config.node.id, &config.node.cluster);
-    if DataDir::exists(storage, root).map_err(failed)? {
-        let data = DataDir::open(storage, root, id, cluster)?;
-        // A first start that was interrupted may be repeated: no group was made.
-        let bare = !storage.exists(&root.join("g")).map_err(failed)?;
-        return Ok((data, bare && mode == InitMode::Init));
-    }
-    if mode == InitMode::Open {
-        return Err(StartError::NotInitialised(root.clone()));
-    }
-    Ok((make_data(config, environment)?, mode == InitMode::Init))
-}
-
-/// Makes the data folder of a member that the cluster begins with, and starts nothing.
-///
-/// # Errors
-/// The folder was used before, this broker is not among the listed ones, or the disk refuses.
-pub fn format(config: &Config, environment: &Environment) -> Result<(), StartError> {
-    let (id, root) = (config.node.id, &config.node.data_dir);
-    if !config.peers.is_empty() && !config.peers.iter().any(|peer| peer.id == id) {
-        return Err(StartError::NotListed(id));
-    }
-    let used = DataDir::exists(&environment.storage, root);
-    let used = used.map_err(|source| StartError::Io {
-        path: root.clone(),
-        source,
-    });
-    if used? {
-        return Err(StartError::AlreadyInitialised(root.clone()));
-    }
-    make_data(config, environment).map(drop)
-}
-
-fn make_data(config: &Config, environment: &Environment) -> Result<DataDir, StartError> {
-    let root = &config.node.data_dir;
-    let identity = StorageIdentity {
-        storage_id: (environment.entropy)(),
-        broker: config.node.id,
-        cluster: config.node.cluster.clone(),
-        starts: 0,
-    };
-    let data = DataDir::init(&environment.storage, root, identity)?;
-    tracing::info!(folder = %root.display(), "data folder initialised");
-    Ok(data)
 }
 
 fn replication_config(raft: &config::Raft) -> replication::ReplicationConfig {
@@ -404,11 +458,12 @@ fn halves(number: u128) -> [u64; 2] {
     ]
 }
 
-fn log_ready(site: &Site, client: SocketAddr, took: Duration) {
+fn log_ready(site: &Site, addresses: Addresses, took: Duration) {
+    let Addresses { client, peer } = addresses;
     let config::Node {
         id, name, cluster, ..
     } = &site.config.node;
-    tracing::info!(broker = %id, name, cluster, %client, ?took, "broker is ready");
+    tracing::info!(broker = %id, name, cluster, %client, %peer, ?took, "broker is ready");
 }
 
 fn log_recovery(node: &config::Node, metadata: &Metadata, registry: &Registry, took: Duration) {

@@ -20,6 +20,8 @@ use crate::Exit;
 use crate::Groups;
 use crate::config;
 use crate::metadata::Metadata;
+use crate::metadata::Vitals;
+use crate::peers::Peers;
 use crate::replication::Poison;
 use crate::session::Service;
 use crate::transport::Listener;
@@ -51,6 +53,15 @@ impl Watchman {
         }
         if !self.stop.is_cancelled() {
             tracing::error!("the QUIC endpoint ended by itself; the broker exits");
+            self.report.send_replace(Some(Exit::EndpointDied));
+        }
+    }
+
+    /// Waits for the end of the endpoint that leads to the other brokers.
+    pub(crate) async fn guard_peers(self, peers: Peers) {
+        let failed = self.stop.run_until_cancelled(peers.failed()).await;
+        if failed.is_some() && !self.stop.is_cancelled() {
+            tracing::error!("the QUIC endpoint of the peers ended by itself; the broker exits");
             self.report.send_replace(Some(Exit::EndpointDied));
         }
     }
@@ -93,6 +104,7 @@ pub(crate) struct DiskWatch {
     storage: Arc<dyn Storage>,
     folder: PathBuf,
     alarm: DiskAlarm,
+    vitals: Arc<watch::Sender<Vitals>>,
 }
 
 impl DiskWatch {
@@ -100,6 +112,7 @@ impl DiskWatch {
         config: &config::Storage,
         environment: &Environment,
         folder: PathBuf,
+        vitals: Arc<watch::Sender<Vitals>>,
     ) -> Self {
         let (warn, stop) = (config.disk_warn_percent, config.disk_stop_percent);
         let alarm = DiskAlarm {
@@ -111,6 +124,7 @@ impl DiskWatch {
             storage: Arc::clone(&environment.storage),
             folder,
             alarm,
+            vitals,
         }
     }
 
@@ -140,7 +154,14 @@ impl DiskWatch {
 
     fn handle_space(&mut self, space: Space, service: &Service) {
         let free_percent = free_percent(space);
-        let Some(state) = self.alarm.judge(free_percent) else {
+        let judged = self.alarm.judge(free_percent);
+        let state = self.alarm.state;
+        self.vitals.send_modify(|vitals| {
+            vitals.disk_free_bytes = space.free;
+            vitals.disk_low = state >= DiskState::Low;
+            vitals.disk_full = state == DiskState::Full;
+        });
+        let Some(state) = judged else {
             return;
         };
         service.refuse_publishing(state == DiskState::Full);

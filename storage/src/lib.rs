@@ -19,6 +19,7 @@ pub use checkpoint::{Checkpoint, CheckpointError, CheckpointStore};
 pub use entry::{Entry, EntryKind};
 pub use file::{
     Access, Crash, DirEntry, DiskStorage, File, Lane, MemoryStorage, Space, Storage, Work,
+    read_file, write_file,
 };
 pub use identity::{DataDir, DataDirError, StorageIdentity};
 pub use log::{

@@ -1,9 +1,8 @@
-//! Topics as clients and people are told about them: metadata joined with what the partitions say.
+//! Topics as clients and people are told about them: metadata joined with what their leaders say.
 
 use quorate_protocol::Bounded;
 use quorate_protocol::BrokerId;
 use quorate_protocol::BrokerInfo;
-use quorate_protocol::Offset;
 use quorate_protocol::PartitionDescription;
 use quorate_protocol::PartitionId;
 use quorate_protocol::PartitionInfo;
@@ -14,35 +13,39 @@ use quorate_protocol::TopicInfo;
 use quorate_protocol::TopicList;
 use quorate_protocol::TopicSummary;
 
+use crate::metadata::leaders::Leaders;
+use crate::metadata::leaders::View;
 use crate::metadata::topology::Assignment;
 use crate::metadata::topology::Topic;
 use crate::metadata::topology::Topology;
-use crate::partition::PartitionStatus;
-use crate::partition::Registry;
 
 /// The brokers, for a client that looks for one.
 #[must_use]
 pub fn brokers(topology: &Topology) -> Bounded<BrokerInfo, 64> {
-    Bounded::clipped(topology.brokers().iter().map(|(id, broker)| BrokerInfo {
+    // A broker that has not registered yet cannot be reached.
+    let brokers = topology.brokers().iter();
+    let known = brokers.filter(|(_, broker)| !broker.client_address.is_empty());
+    Bounded::clipped(known.map(|(id, broker)| BrokerInfo {
         id: *id,
         name: Text::clipped(&broker.name),
         client_address: Text::clipped(&broker.client_address),
     }))
 }
 
-/// Where a topic's partitions are and who leads them; the preferred leader where nobody does yet,
-/// so that clients wait for the election at the right broker.
+/// Where a topic's partitions are and who leads them. While no leader was ever heard of, clients
+/// wait for the election at the preferred one.
 #[must_use]
-pub fn topic_info(topic: &Topic, registry: &Registry) -> TopicInfo {
-    let partitions =
-        statuses(topic, registry).map(|(partition, assignment, status)| PartitionInfo {
+pub fn topic_info(topic: &Topic, leaders: &Leaders) -> TopicInfo {
+    let partitions = views(topic, leaders).map(|(partition, assignment, view)| {
+        let preferred = || holders(assignment).next();
+        let unheard = view.term == Term::new(0);
+        PartitionInfo {
             partition,
-            leader: status
-                .and_then(|status| status.leader)
-                .or_else(|| holders(assignment).next()),
-            term: status.map_or(Term::new(0), |status| status.term),
+            leader: view.leader.or_else(|| preferred().filter(|_| unheard)),
+            term: view.term,
             replicas: Bounded::clipped(holders(assignment)),
-        });
+        }
+    });
     TopicInfo {
         name: topic.name.to_text(),
         id: topic.id,
@@ -54,10 +57,8 @@ pub fn topic_info(topic: &Topic, registry: &Registry) -> TopicInfo {
 
 /// All topics in a few numbers each, by name.
 #[must_use]
-pub fn topic_list(topology: &Topology, registry: &Registry) -> TopicList {
-    let topics = topology
-        .topics()
-        .map(|topic| topic_summary(topic, registry));
+pub fn topic_list(topology: &Topology, leaders: &Leaders) -> TopicList {
+    let topics = topology.topics().map(|topic| topic_summary(topic, leaders));
     TopicList {
         topics: Bounded::clipped(topics),
     }
@@ -65,14 +66,12 @@ pub fn topic_list(topology: &Topology, registry: &Registry) -> TopicList {
 
 /// One topic in a few numbers.
 #[must_use]
-pub fn topic_summary(topic: &Topic, registry: &Registry) -> TopicSummary {
+pub fn topic_summary(topic: &Topic, leaders: &Leaders) -> TopicSummary {
     let (mut records, mut bytes, mut subscribers) = (0u64, 0u64, 0u64);
-    for (_, _, status) in statuses(topic, registry) {
-        if let Some(status) = status {
-            records = records.saturating_add(status.high_watermark.get());
-            bytes = bytes.saturating_add(status.bytes.get());
-            subscribers = subscribers.saturating_add(status.subscribers);
-        }
+    for (_, _, view) in views(topic, leaders) {
+        records = records.saturating_add(view.high_watermark.get());
+        bytes = bytes.saturating_add(view.bytes);
+        subscribers = subscribers.saturating_add(view.subscribers);
     }
     TopicSummary {
         name: topic.name.to_text(),
@@ -88,42 +87,37 @@ pub fn topic_summary(topic: &Topic, registry: &Registry) -> TopicSummary {
 
 /// One topic in detail.
 #[must_use]
-pub fn topic_description(topic: &Topic, registry: &Registry) -> TopicDescription {
-    let partitions = statuses(topic, registry).map(|(partition, assignment, status)| {
-        let leader = status.and_then(|status| status.leader);
-        PartitionDescription {
+pub fn topic_description(topic: &Topic, leaders: &Leaders) -> TopicDescription {
+    let partitions =
+        views(topic, leaders).map(|(partition, assignment, view)| PartitionDescription {
             partition,
-            leader,
+            leader: view.leader,
             preferred: holders(assignment).next(),
-            term: status.map_or(Term::new(0), |status| status.term),
+            term: view.term,
             replicas: Bounded::clipped(holders(assignment)),
-            in_sync: Bounded::clipped(leader),
-            log_start: status.map_or(Offset::ZERO, |status| status.log_start),
-            high_watermark: status.map_or(Offset::ZERO, |status| status.high_watermark),
-            bytes: status.map_or(0, |status| status.bytes.get()),
-        }
-    });
+            in_sync: Bounded::clipped(view.in_sync()),
+            log_start: view.log_start,
+            high_watermark: view.high_watermark,
+            bytes: view.bytes,
+        });
     let partitions = Bounded::clipped(partitions);
     TopicDescription {
-        summary: topic_summary(topic, registry),
+        summary: topic_summary(topic, leaders),
         partitions,
     }
 }
 
-fn statuses<'a>(
+pub(super) fn views<'a>(
     topic: &'a Topic,
-    registry: &'a Registry,
-) -> impl Iterator<Item = (PartitionId, &'a Assignment, Option<PartitionStatus>)> {
+    leaders: &'a Leaders,
+) -> impl Iterator<Item = (PartitionId, &'a Assignment, View)> {
     (0u32..).zip(&topic.partitions).map(|(number, assignment)| {
         let partition = PartitionId::new(number);
-        let status = registry
-            .get(topic.id, partition)
-            .map(|open| open.describe());
-        (partition, assignment, status)
+        (partition, assignment, leaders.view(assignment.group))
     })
 }
 
-fn holders(assignment: &Assignment) -> impl Iterator<Item = BrokerId> {
+pub(super) fn holders(assignment: &Assignment) -> impl Iterator<Item = BrokerId> {
     assignment.replicas.iter().map(|replica| replica.broker)
 }
 

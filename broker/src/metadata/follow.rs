@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use quorate_protocol::BrokerId;
 use quorate_protocol::GroupId;
-use quorate_protocol::GroupTag;
 use quorate_protocol::LogIndex;
 use quorate_protocol::ReplicaId;
 use quorate_storage::SegmentInfo;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::metadata::bootstrap::GROUP;
 use crate::metadata::command::Command;
 use crate::metadata::command::GROUPS_PER_REPORT_MAX;
 use crate::metadata::machine::Proposal;
@@ -247,9 +247,7 @@ impl Follower {
             .deleted
             .iter()
             .map(|replica| (replica.group, replica.tag));
-        let known = specs
-            .chain(deleted)
-            .chain([(GroupId::new(0), GroupTag::new(0))]);
+        let known = specs.chain(deleted).chain([(GROUP, self.proposer.tag())]);
         match self.registry.unknown_folders(&known.collect()) {
             Ok(folders) => {
                 for folder in folders {

@@ -2,146 +2,54 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use quorate_protocol::BrokerId;
-use quorate_protocol::ByteSize;
+use quorate_protocol::ClusterStatus;
+use quorate_protocol::ClusterStatusRequest;
 use quorate_protocol::CreateTopic;
 use quorate_protocol::DeleteTopic;
 use quorate_protocol::ErrorCode;
 use quorate_protocol::GroupId;
-use quorate_protocol::GroupTag;
 use quorate_protocol::InitProducer;
 use quorate_protocol::PartitionId;
 use quorate_protocol::ProducerEpoch;
 use quorate_protocol::ProducerGranted;
 use quorate_protocol::ProducerId;
+use quorate_protocol::Term;
 use quorate_protocol::TopicCreated;
 use quorate_protocol::TopicDeleted;
 use quorate_protocol::TopicId;
 use quorate_protocol::TopicName;
 use quorate_protocol::TopicSettings;
-use quorate_storage::LogConfig;
-use quorate_storage::Storage;
-use quorate_storage::log_exists;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::auth::PrincipalKey;
-use crate::config::PeerSeed;
+use crate::clock::Clock;
 use crate::metadata::command::Command;
 use crate::metadata::error::MetadataError;
-use crate::metadata::follow::Follower;
-use crate::metadata::machine::MetadataMachine;
+use crate::metadata::leaders::Leaders;
 use crate::metadata::machine::View;
 use crate::metadata::producers::Block;
 use crate::metadata::producers::Named;
 use crate::metadata::propose::Proposer;
+use crate::metadata::report::Vitals;
+use crate::metadata::start::Config;
+use crate::metadata::start::Entropy;
 use crate::metadata::state::Effect;
-use crate::metadata::state::founder;
-use crate::metadata::topology::Registration;
+use crate::metadata::status::Sight;
 use crate::metadata::topology::Topic;
 use crate::metadata::topology::Topology;
 use crate::metadata::validate;
-use crate::metadata::validate::Limits;
 use crate::partition::Leadership;
 use crate::partition::Registry;
-use crate::partition::group_dir;
-use crate::replication;
-use crate::replication::Durability;
-use crate::replication::GroupSpec;
-use crate::replication::Replication;
 
-/// Group 0 and its incarnation.
-const GROUP: (GroupId, GroupTag) = (GroupId::new(0), GroupTag::new(0));
-/// Segments of group 0 are small: each is a checkpoint to start from.
-const SEGMENT_BYTES: ByteSize = ByteSize::new(4 << 20);
-const SEGMENT_AGE: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// How long a new topic's partitions are waited for; a client that comes earlier retries.
 const SETTLE_TIME_MAX: Duration = Duration::from_secs(3);
 /// Principals whose unused ids are kept at hand.
 const BLOCKS_MAX: usize = 4_096;
-
-/// Gives 128 random bits.
-pub type Entropy = Arc<dyn Fn() -> u128 + Send + Sync>;
-
-/// What the metadata of this broker is about.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// The broker's data folder.
-    pub data_dir: PathBuf,
-    /// This broker.
-    pub id: BrokerId,
-    /// How others see it.
-    pub registration: Registration,
-    /// How often its data folder was opened.
-    pub starts: u64,
-    /// The brokers the cluster begins with, this one among them; none: this one alone. Of a joiner,
-    /// brokers that may know the cluster.
-    pub seeds: Vec<PeerSeed>,
-    /// What it allows.
-    pub limits: Limits,
-    /// Whether group 0 may be made: only while the data folder is new.
-    pub may_create: bool,
-}
-
-/// What the metadata needs from outside.
-pub struct Environment {
-    /// Group 0's own replication.
-    pub replication: Replication<MetadataMachine>,
-    /// The partitions that follow the topology.
-    pub registry: Registry,
-    /// The disk.
-    pub storage: Arc<dyn Storage>,
-    /// Identities of topics.
-    pub entropy: Entropy,
-    /// Owns the task that follows the topology.
-    pub tracker: TaskTracker,
-    /// Ends it.
-    pub stop: CancellationToken,
-}
-
-impl fmt::Debug for Environment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Environment")
-            .field("registry", &self.registry)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Why the metadata could not be started.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The data folder was used before and the log of group 0 is gone.
-    #[error(
-        "{}: the metadata log is missing from a data folder that was used before, and is never made \
-         anew: restore it; if this broker was never ready, remove its data folder and start again", .0.display()
-    )]
-    Lost(PathBuf),
-    /// The disk did not answer.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The path asked for.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The log of group 0 could not be opened.
-    #[error("metadata log: {0}")]
-    Log(#[from] replication::OpenError),
-    /// This broker could not be registered.
-    #[error("registering this broker: {0}")]
-    Register(MetadataError),
-    /// The broker stopped meanwhile.
-    #[error("stopped while starting")]
-    Stopped,
-}
 
 /// The cluster's metadata. Clones are cheap and mean the same.
 #[derive(Clone)]
@@ -149,14 +57,17 @@ pub struct Metadata {
     shared: Arc<Shared>,
 }
 
-struct Shared {
-    config: Config,
-    proposer: Arc<Proposer>,
-    view: Arc<View>,
-    registry: Registry,
-    entropy: Entropy,
-    blocks: Mutex<BTreeMap<PrincipalKey, Block>>,
-    followed: watch::Receiver<u64>,
+pub(super) struct Shared {
+    pub(super) config: Config,
+    pub(super) proposer: Arc<Proposer>,
+    pub(super) leaders: Leaders,
+    pub(super) vitals: watch::Receiver<Vitals>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) view: Arc<View>,
+    pub(super) registry: Registry,
+    pub(super) entropy: Entropy,
+    pub(super) blocks: Mutex<BTreeMap<PrincipalKey, Block>>,
+    pub(super) followed: watch::Receiver<u64>,
 }
 
 impl fmt::Debug for Metadata {
@@ -168,52 +79,9 @@ impl fmt::Debug for Metadata {
 }
 
 impl Metadata {
-    /// Opens group 0, registers this broker and lets its partitions follow the topology. Returns
-    /// once every partition that can be opened is open.
-    ///
-    /// # Errors
-    /// The log of group 0 is missing or cannot be opened, or the broker was stopped.
-    pub async fn start(config: Config, environment: Environment) -> Result<Self, StartError> {
-        let Environment {
-            replication,
-            registry,
-            storage,
-            entropy,
-            tracker,
-            stop,
-        } = environment;
-        let view = Arc::new(View::new());
-        let machine = MetadataMachine::new(Arc::clone(&view));
-        let spec = group_spec(&config, &storage)?;
-        let group = replication.open(spec, machine).await?;
-        let proposer = Arc::new(Proposer::new(config.id, config.starts, group));
-        let (follower, followed) = Follower::new(
-            config.id,
-            Arc::clone(&proposer),
-            Arc::clone(&view),
-            registry.clone(),
-        );
-        let blocks = Mutex::default();
-        let shared = Shared {
-            config,
-            proposer,
-            view,
-            registry,
-            entropy,
-            blocks,
-            followed,
-        };
-        let metadata = Self {
-            shared: Arc::new(shared),
-        };
-        metadata.until_ready(&stop).await?;
-        metadata.register().await.map_err(StartError::Register)?;
-        tracker.spawn(follower.run(stop.clone()));
-        let epoch = metadata.topology().epoch();
-        stop.run_until_cancelled(metadata.until_followed(epoch))
-            .await
-            .ok_or(StartError::Stopped)?;
-        Ok(metadata)
+    pub(super) fn of(shared: Shared) -> Self {
+        let shared = Arc::new(shared);
+        Self { shared }
     }
 
     /// The cluster now.
@@ -226,6 +94,40 @@ impl Metadata {
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Arc<Topology>> {
         self.shared.view.topology.subscribe()
+    }
+
+    /// Who leads which partition.
+    #[must_use]
+    pub fn leaders(&self) -> &Leaders {
+        &self.shared.leaders
+    }
+
+    /// The broker that leads a group, and its term.
+    #[must_use]
+    pub fn leader_of(&self, group: GroupId) -> Option<(BrokerId, Term)> {
+        self.shared.leaders.leader_of(group)
+    }
+
+    /// Rises whenever another broker leads some partition.
+    #[must_use]
+    pub fn leaders_changed(&self) -> watch::Receiver<u64> {
+        self.shared.leaders.changed()
+    }
+
+    /// How the cluster is, as this broker sees it.
+    #[must_use]
+    pub fn cluster_status(&self, request: &ClusterStatusRequest) -> ClusterStatus {
+        let shared = &self.shared;
+        let sight = Sight {
+            cluster: &shared.config.cluster,
+            proposer: &shared.proposer,
+            leaders: &shared.leaders,
+            topology: self.topology(),
+            vitals: *shared.vitals.borrow(),
+            damaged: Vec::new(),
+            clock: shared.clock.as_ref(),
+        };
+        sight.status(request)
     }
 
     /// The principal that may use a producer id.
@@ -420,26 +322,6 @@ impl Metadata {
         Ok(producer)
     }
 
-    async fn register(&self) -> Result<(), MetadataError> {
-        let config = &self.shared.config;
-        let me = PeerSeed {
-            id: config.id,
-            name: config.registration.name.clone(),
-            address: config.registration.peer_address.clone(),
-        };
-        self.change(&Command::Found {
-            voters: vec![founder(config.id)],
-            seeds: vec![me],
-        })
-        .await?;
-        self.change(&Command::Register {
-            id: config.id,
-            registration: config.registration.clone(),
-        })
-        .await?;
-        Ok(())
-    }
-
     pub(super) async fn change(&self, command: &Command) -> Result<Effect, MetadataError> {
         self.shared.proposer.propose(command).await
     }
@@ -500,21 +382,10 @@ impl Metadata {
         }
     }
 
-    async fn until_followed(&self, epoch: u64) {
+    pub(super) async fn until_followed(&self, epoch: u64) {
         let mut followed = self.shared.followed.clone();
         // The sender ends with the broker; then nobody waits for partitions any more.
         drop(followed.wait_for(|reached| *reached >= epoch).await);
-    }
-
-    async fn until_ready(&self, stop: &CancellationToken) -> Result<(), StartError> {
-        let mut ready = self.shared.view.ready.subscribe();
-        let waited = stop
-            .run_until_cancelled(ready.wait_for(|ready| *ready))
-            .await;
-        match waited {
-            Some(Ok(_)) => Ok(()),
-            _ => Err(StartError::Stopped),
-        }
     }
 
     /// The partitions of this broker.
@@ -522,33 +393,6 @@ impl Metadata {
     pub fn registry(&self) -> &Registry {
         &self.shared.registry
     }
-}
-
-fn group_spec(config: &Config, storage: &Arc<dyn Storage>) -> Result<GroupSpec, StartError> {
-    let (group, tag) = GROUP;
-    let dir = group_dir(&config.data_dir, group, tag);
-    let exists = log_exists(storage, &dir).map_err(|source| StartError::Io {
-        path: dir.clone(),
-        source,
-    })?;
-    if !exists && !config.may_create {
-        return Err(StartError::Lost(dir));
-    }
-    let replica = founder(config.id);
-    let log = LogConfig {
-        segment_bytes: SEGMENT_BYTES,
-        segment_age: SEGMENT_AGE,
-    };
-    Ok(GroupSpec {
-        group,
-        tag,
-        replica,
-        voters: vec![replica],
-        holders: vec![(replica, config.id)],
-        dir,
-        log,
-        durability: Durability::Flush,
-    })
 }
 
 fn created(topic: &Topic, created: bool) -> TopicCreated {

@@ -61,6 +61,16 @@ pub struct Registration {
     pub storage: StorageId,
 }
 
+impl Registration {
+    /// Whether this is what stands on record.
+    pub(super) fn is_of(&self, broker: &Broker) -> bool {
+        broker.storage == Some(self.storage)
+            && broker.name == self.name
+            && broker.client_address == self.client_address
+            && broker.peer_address == self.peer_address
+    }
+}
+
 /// One topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topic {

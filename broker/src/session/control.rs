@@ -180,8 +180,8 @@ impl Control {
         let Some(seen) = self.seen.replace(Arc::clone(&now)) else {
             return Ok(());
         };
-        let registry = self.session.service().partitions();
-        for update in topology::updates(&self.interest, registry, &seen, &now) {
+        let leaders = self.session.service().metadata().leaders();
+        for update in topology::updates(&self.interest, leaders, &seen, &now) {
             self.stream.send(&update).await?;
         }
         Ok(())
@@ -193,9 +193,9 @@ impl Control {
         let Some(seen) = self.seen.as_ref() else {
             return Ok(());
         };
-        let registry = self.session.service().partitions();
+        let leaders = self.session.service().metadata().leaders();
         let changed = news.since(before);
-        for update in topology::leader_updates(&self.interest, registry, seen, changed) {
+        for update in topology::leader_updates(&self.interest, leaders, seen, changed) {
             self.stream.send(&update).await?;
         }
         Ok(())

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use quorate_protocol::Blob;
 use quorate_protocol::Body;
 use quorate_protocol::Bounded;
+use quorate_protocol::ClusterStatusRequest;
 use quorate_protocol::CreateTopic;
 use quorate_protocol::DeleteTopic;
 use quorate_protocol::DescribeTopic;
@@ -77,6 +78,7 @@ async fn execute(session: &Arc<Session>, request: &Request) -> Result<Bytes, Ref
         Op::DELETE_TOPIC => delete_topic(session, parse(request)?).await,
         Op::LIST_TOPICS => list_topics(session, parse(request)?),
         Op::DESCRIBE_TOPIC => describe_topic(session, parse(request)?),
+        Op::CLUSTER_STATUS => cluster_status(session, &parse(request)?),
         other => {
             let detail = format!("this broker knows no request {other:?}");
             Err(Refusal::new(ErrorCode::INVALID_ARGUMENT, detail))
@@ -122,7 +124,7 @@ async fn metadata(session: &Arc<Session>, wanted: MetadataRequest) -> Result<Byt
     }
     let infos = topics
         .iter()
-        .map(|topic| metadata::describe::topic_info(topic, service.partitions()));
+        .map(|topic| metadata::describe::topic_info(topic, service.metadata().leaders()));
     let reply = MetadataReply {
         epoch: topology.epoch(),
         brokers: metadata::describe::brokers(&topology),
@@ -163,7 +165,8 @@ async fn delete_topic(session: &Arc<Session>, wanted: DeleteTopic) -> Result<Byt
 fn list_topics(session: &Session, _wanted: ListTopics) -> Result<Bytes, Refusal> {
     session.check_permission(Operation::Describe)?;
     let service = session.service();
-    Ok(metadata::describe::topic_list(&service.topology(), service.partitions()).to_bytes())
+    let leaders = service.metadata().leaders();
+    Ok(metadata::describe::topic_list(&service.topology(), leaders).to_bytes())
 }
 
 fn describe_topic(session: &Session, wanted: DescribeTopic) -> Result<Bytes, Refusal> {
@@ -177,7 +180,14 @@ fn describe_topic(session: &Session, wanted: DescribeTopic) -> Result<Bytes, Ref
             format!("there is no topic {name}"),
         ));
     };
-    Ok(metadata::describe::topic_description(topic, service.partitions()).to_bytes())
+    let leaders = service.metadata().leaders();
+    Ok(metadata::describe::topic_description(topic, leaders).to_bytes())
+}
+
+fn cluster_status(session: &Session, wanted: &ClusterStatusRequest) -> Result<Bytes, Refusal> {
+    session.check_permission(Operation::Describe)?;
+    let status = session.service().metadata().cluster_status(wanted);
+    Ok(status.to_bytes())
 }
 
 fn invalid_name(error: &quorate_protocol::NameError) -> Refusal {

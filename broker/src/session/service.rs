@@ -181,11 +181,6 @@ impl Service {
         &self.parts.metadata
     }
 
-    /// The partitions of this broker.
-    pub(super) fn partitions(&self) -> &Registry {
-        &self.parts.partitions
-    }
-
     /// What clients may use.
     pub(super) fn limits(&self) -> &Limits {
         &self.parts.limits

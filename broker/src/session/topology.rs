@@ -8,10 +8,10 @@ use quorate_protocol::MetadataRequest;
 use quorate_protocol::TopicId;
 use quorate_protocol::TopologyUpdate;
 
+use crate::metadata::Leaders;
 use crate::metadata::Topic;
 use crate::metadata::Topology;
 use crate::metadata::describe::topic_info;
-use crate::partition::Registry;
 
 /// Topics in one update: even large ones stay below the frame limit.
 const TOPICS_PER_UPDATE: usize = 16;
@@ -57,14 +57,14 @@ impl Interest {
 /// Leads a client that has seen `seen` to `now`, in as many frames as needed.
 pub(super) fn updates(
     interest: &Interest,
-    registry: &Registry,
+    leaders: &Leaders,
     seen: &Topology,
     now: &Topology,
 ) -> Vec<TopologyUpdate> {
     let (mut changed, mut gone) = now.changes_since(seen);
     changed.retain(|topic| interest.covers(topic));
     gone.retain(|id| seen.topic(*id).is_some_and(|topic| interest.covers(topic)));
-    let update = |topics, deleted| update(registry, now, topics, deleted);
+    let update = |topics, deleted| update(leaders, now, topics, deleted);
     let changes = changed
         .chunks(TOPICS_PER_UPDATE)
         .map(|topics| update(topics, &[]));
@@ -77,7 +77,7 @@ pub(super) fn updates(
 /// Tells a client that has seen `seen` of topics whose leaders changed.
 pub(super) fn leader_updates(
     interest: &Interest,
-    registry: &Registry,
+    leaders: &Leaders,
     seen: &Topology,
     changed: impl Iterator<Item = TopicId>,
 ) -> Vec<TopologyUpdate> {
@@ -88,19 +88,19 @@ pub(super) fn leader_updates(
         .collect();
     changed
         .chunks(TOPICS_PER_UPDATE)
-        .map(|topics| update(registry, seen, topics, &[]))
+        .map(|topics| update(leaders, seen, topics, &[]))
         .collect()
 }
 
 fn update(
-    registry: &Registry,
+    leaders: &Leaders,
     now: &Topology,
     topics: &[Arc<Topic>],
     deleted: &[TopicId],
 ) -> TopologyUpdate {
     TopologyUpdate {
         epoch: now.epoch(),
-        topics: Bounded::clipped(topics.iter().map(|topic| topic_info(topic, registry))),
+        topics: Bounded::clipped(topics.iter().map(|topic| topic_info(topic, leaders))),
         deleted: Bounded::clipped(deleted.iter().copied()),
     }
 }

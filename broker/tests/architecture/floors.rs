@@ -14,7 +14,13 @@ const FLOORS: [(&str, u8); 9] = [
     ("config", 0),
     ("clock", 0),
 ];
-const ROOF: [&str; 4] = ["lib.rs", "start.rs", "watch.rs", "environment.rs"];
+const ROOF: [&str; 5] = [
+    "lib.rs",
+    "start.rs",
+    "folder.rs",
+    "watch.rs",
+    "environment.rs",
+];
 
 fn floor(room: &str) -> Option<u8> {
     FLOORS

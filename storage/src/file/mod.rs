@@ -20,6 +20,7 @@ pub use memory::{Crash, MemoryStorage};
 
 pub(crate) use fault::Fault;
 pub(crate) use replace::{Staged, TEMPORARY, create_dir_durably, replace};
+pub use replace::{read_file, write_file};
 
 /// How a file is opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -89,6 +89,40 @@ pub(crate) fn replace(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> Resul
     Ok(())
 }
 
+/// Writes a small file as one durable step: after a crash it has its old content or the new one.
+///
+/// # Errors
+/// What the system reports; the file is as it was.
+pub fn write_file(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace(storage, path, bytes).map_err(|fault| match fault {
+        Fault::NoSpace { .. } => io::ErrorKind::StorageFull.into(),
+        Fault::Fatal { source, .. } => source,
+    })
+}
+
+/// Reads a small file, if there is one. Blocks on the disk.
+///
+/// # Errors
+/// What the system reports, or that it holds more than `bytes_max`.
+pub fn read_file(
+    storage: &dyn Storage,
+    path: &Path,
+    bytes_max: usize,
+) -> io::Result<Option<Vec<u8>>> {
+    if !storage.exists(path)? {
+        return Ok(None);
+    }
+    let file = storage.open(path, Access::Read)?;
+    let length = usize::try_from(file.len()?).unwrap_or(usize::MAX);
+    if length > bytes_max {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut bytes = vec![0; length];
+    let count = file.read_at(&mut bytes, 0)?;
+    bytes.truncate(count);
+    Ok(Some(bytes))
+}
+
 /// Creates a directory and the one above it if need be, both names durable, also where an earlier process
 /// created them and died.
 pub(crate) fn create_dir_durably(storage: &dyn Storage, path: &Path) -> Result<(), Fault> {

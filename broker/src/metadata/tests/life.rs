@@ -565,13 +565,14 @@ fn what_is_told_about_a_topic_is_what_its_partitions_say() {
             .unwrap();
         let guard = partition.subscriber_joined();
         let topology = node.metadata.topology();
-        let info = describe::topic_info(topology.topic(topic).unwrap(), &node.registry);
+        let info = describe::topic_info(topology.topic(topic).unwrap(), node.metadata.leaders());
         let leaders: Vec<_> = info.partitions.iter().map(|one| one.leader).collect();
         assert_eq!(leaders, [Some(super::world::BROKER); 2]);
-        let list = describe::topic_list(&topology, &node.registry);
+        let list = describe::topic_list(&topology, node.metadata.leaders());
         assert_eq!((list.topics[0].records, list.topics[0].subscribers), (7, 1));
         drop(guard);
-        let described = describe::topic_description(topology.topic(topic).unwrap(), &node.registry);
+        let described =
+            describe::topic_description(topology.topic(topic).unwrap(), node.metadata.leaders());
         assert_eq!(described.summary.subscribers, 0);
         assert_eq!(described.partitions[1].high_watermark, Offset::new(7));
         assert_eq!(described.partitions[1].in_sync.len(), 1);

@@ -26,18 +26,22 @@ use quorate_protocol::TopicCreated;
 use quorate_protocol::TopicId;
 use quorate_protocol::TopicSettings;
 use quorate_storage::Storage;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::clock::HybridClock;
+use crate::config::PeerSeed;
 use crate::metadata::Config;
 use crate::metadata::Environment;
+use crate::metadata::Founding;
 use crate::metadata::Limits;
 use crate::metadata::Metadata;
 use crate::metadata::MetadataMachine;
 use crate::metadata::Registration;
 use crate::metadata::StartError;
+use crate::metadata::Vitals;
 use crate::partition;
 use crate::partition::AppendError;
 use crate::partition::Partition;
@@ -121,7 +125,7 @@ impl World {
         self.try_start(false).await.unwrap()
     }
 
-    pub(super) async fn try_start(&self, may_create: bool) -> Result<Node, StartError> {
+    pub(super) async fn try_start(&self, fresh: bool) -> Result<Node, StartError> {
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
         let groups = self.replication("state/1.log", &tracker);
         let group_zero = self.replication("state/0.log", &tracker);
@@ -143,12 +147,15 @@ impl World {
         let environment = Environment {
             replication: group_zero.clone(),
             registry: registry.clone(),
+            peers: None,
+            vitals: watch::channel(Vitals::default()).1,
+            clock: self.clock.clone(),
             storage: Arc::clone(&self.storage),
             entropy: Arc::new(move || u128::from(entropy.fetch_add(1, Ordering::Relaxed)) + 7),
             tracker: tracker.clone(),
             stop: stop.clone(),
         };
-        let metadata = Metadata::start(self.config(may_create), environment).await?;
+        let metadata = Metadata::start(self.config(fresh), environment).await?;
         let clock = self.clock.clone();
         Ok(Node {
             metadata,
@@ -161,8 +168,14 @@ impl World {
         })
     }
 
-    fn config(&self, may_create: bool) -> Config {
+    fn config(&self, fresh: bool) -> Config {
+        let seed = PeerSeed {
+            id: BROKER,
+            name: "broker-1".into(),
+            address: "127.0.0.1:4748".into(),
+        };
         Config {
+            cluster: "test".into(),
             data_dir: self.root.clone(),
             id: BROKER,
             registration: Registration {
@@ -172,14 +185,15 @@ impl World {
                 storage: StorageId::new(1),
             },
             starts: self.starts.fetch_add(1, Ordering::Relaxed) + 1,
+            founding: Some(Founding::found(BROKER, vec![seed])),
             seeds: Vec::new(),
+            fresh,
             limits: Limits {
                 partitions_per_topic_max: 16,
                 partitions_max: 40,
                 record_bytes_max: 1 << 20,
                 auto_create_partitions: 2,
             },
-            may_create,
         }
     }
 
