@@ -26,11 +26,14 @@ use std::time::Duration;
 use quorate_protocol::ErrorCode;
 use quorate_storage::DataDir;
 use tokio::sync::watch::Receiver;
+use tokio::sync::watch::Sender;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
+use crate::metadata::Metadata;
 use crate::metadata::MetadataMachine;
+use crate::metadata::Vitals;
 use crate::partition::PartitionMachine;
 use crate::peers::Peers;
 use crate::replication::Replication;
@@ -71,6 +74,8 @@ pub struct Broker {
     stop: CancellationToken,
     exit: Receiver<Option<Exit>>,
     groups: Groups,
+    metadata: Metadata,
+    vitals: Arc<Sender<Vitals>>,
     environment: Environment,
     /// Locked as long as anything may write to it.
     _data: Arc<DataDir>,
@@ -118,10 +123,14 @@ impl Broker {
         failed.ok().flatten().unwrap_or(Exit::EndpointDied)
     }
 
-    /// Shuts down in good order: refuses new work, lets clients finish within `deadline`, flushes,
-    /// and leaves the log marked as complete.
+    /// Shuts down in good order: gives away what it leads, refuses new work, lets clients finish
+    /// within `deadline`, flushes, and leaves the log marked as complete.
     pub async fn drain(self, deadline: Duration) {
         let began = self.environment.clock.monotonic();
+        self.vitals.send_modify(|vitals| vitals.draining = true);
+        self.metadata.hand_over(deadline / 2).await;
+        let deadline =
+            deadline.saturating_sub(self.environment.clock.monotonic().saturating_sub(began));
         let clients = self.sessions.len();
         tracing::info!(clients, ?deadline, "shutting down: clients are asked to go");
         self.service.drain(deadline);
@@ -152,12 +161,13 @@ impl Broker {
             peers,
             service,
             groups,
+            metadata,
             tracker,
             environment,
             ..
         } = self;
         // The endpoints' own tasks end with their last owners.
-        drop((listener, service, groups, peers));
+        drop((listener, service, groups, metadata, peers));
         tracker.close();
         if tokio::time::timeout(EPILOGUE, tracker.wait())
             .await

@@ -216,7 +216,7 @@ impl Site {
         self.tracker
             .spawn(watchman.clone().guard_peers(peers.clone()));
         self.tracker
-            .spawn(watchman.guard_state(groups.clone(), metadata));
+            .spawn(watchman.guard_state(groups.clone(), metadata.clone()));
         let folder = data.root().to_owned();
         let leaders = Arc::clone(&service).follow_leaders();
         let stopped = stop.clone();
@@ -232,6 +232,8 @@ impl Site {
             address: addresses.client,
             peer_address: addresses.peer,
             peers,
+            metadata,
+            vitals: Arc::clone(&self.vitals),
             service,
             listener,
             sessions,

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use quorate_protocol::BrokerId;
+use quorate_protocol::ClusterChange;
+use quorate_protocol::ClusterChanged;
 use quorate_protocol::ClusterStatus;
 use quorate_protocol::ClusterStatusRequest;
 use quorate_protocol::CreateTopic;
@@ -32,6 +34,7 @@ use crate::metadata::command::Command;
 use crate::metadata::error::MetadataError;
 use crate::metadata::leaders::Leaders;
 use crate::metadata::machine::View;
+use crate::metadata::plan::Office;
 use crate::metadata::producers::Block;
 use crate::metadata::producers::Named;
 use crate::metadata::propose::Proposer;
@@ -68,6 +71,7 @@ pub(super) struct Shared {
     pub(super) entropy: Entropy,
     pub(super) blocks: Mutex<BTreeMap<PrincipalKey, Block>>,
     pub(super) followed: watch::Receiver<u64>,
+    pub(super) office: Office,
 }
 
 impl fmt::Debug for Metadata {
@@ -124,10 +128,32 @@ impl Metadata {
             leaders: &shared.leaders,
             topology: self.topology(),
             vitals: *shared.vitals.borrow(),
-            damaged: Vec::new(),
+            damaged: damaged(&shared.registry),
             clock: shared.clock.as_ref(),
         };
         sight.status(request)
+    }
+
+    /// Changes the cluster's members, or where partitions are and who leads them; refuses what would
+    /// end without a majority. What follows is carried out by those who lead.
+    ///
+    /// # Errors
+    /// The change is refused, with the reason, or it was not committed.
+    pub async fn change_cluster(
+        &self,
+        change: &ClusterChange,
+    ) -> Result<ClusterChanged, MetadataError> {
+        self.shared.office.change_cluster(change).await
+    }
+
+    /// Gives away all leaderships that another broker can take, group 0's included, in this time.
+    /// Cancel safe.
+    pub async fn hand_over(&self, deadline: Duration) {
+        let handed_over = tokio::time::timeout(deadline, self.shared.office.hand_over()).await;
+        if handed_over != Ok(true) {
+            let led = self.shared.registry.led().len();
+            tracing::info!(led, "not every leadership could be given away");
+        }
     }
 
     /// The principal that may use a producer id.
@@ -393,6 +419,14 @@ impl Metadata {
     pub fn registry(&self) -> &Registry {
         &self.shared.registry
     }
+}
+
+/// Replicas that only their peers can help, for people.
+fn damaged(registry: &Registry) -> Vec<String> {
+    let damaged = registry.damaged().into_iter();
+    damaged
+        .map(|damage| format!("{}: {}", damage.label, damage.why))
+        .collect()
 }
 
 fn created(topic: &Topic, created: bool) -> TopicCreated {

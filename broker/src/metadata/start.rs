@@ -32,6 +32,9 @@ use crate::metadata::keeper::keep;
 use crate::metadata::leaders::Leaders;
 use crate::metadata::machine::MetadataMachine;
 use crate::metadata::machine::View;
+use crate::metadata::plan::Horizon;
+use crate::metadata::plan::Office;
+use crate::metadata::plan::Steward;
 use crate::metadata::propose::Proposer;
 use crate::metadata::report::Memory;
 use crate::metadata::report::Reporter;
@@ -174,7 +177,17 @@ impl Metadata {
             Arc::clone(&view),
             registry.clone(),
         );
-        tracker.spawn(follower.run(stop));
+        tracker.spawn(follower.run(stop.clone()));
+        let office = Office {
+            proposer: Arc::clone(&proposer),
+            view: Arc::clone(&view),
+            registry: registry.clone(),
+            outlook: Arc::new(Horizon {
+                colleagues: proposer.colleagues().clone(),
+                leaders: leaders.clone(),
+            }),
+        };
+        tracker.spawn(Steward::new(office.clone()).run(stop));
         let metadata = Self::of(Shared {
             config,
             proposer,
@@ -186,6 +199,7 @@ impl Metadata {
             entropy,
             blocks: Mutex::default(),
             followed,
+            office,
         });
         let epoch = metadata.topology().epoch();
         metadata.until_followed(epoch).await;

@@ -145,6 +145,11 @@ impl Assignment {
         self.replicas.iter().any(|held| held.broker == broker)
     }
 
+    /// Whether a broker has or will have a replica.
+    pub(super) fn concerns(&self, broker: BrokerId) -> bool {
+        self.own(broker).is_some()
+    }
+
     /// The replica that a broker is to have open: a planned one comes before its predecessor.
     fn own(&self, broker: BrokerId) -> Option<&Replica> {
         let mut all = self.planned().iter().chain(&self.replicas);
@@ -223,6 +228,18 @@ impl Topology {
             .flat_map(|one| &one.replicas)
             .filter(|held| held.broker == broker)
             .count()
+    }
+
+    /// All partitions.
+    pub(super) fn sites(&self) -> impl Iterator<Item = (Site, &Assignment)> {
+        self.topics.values().flat_map(|topic| topic.sites())
+    }
+
+    /// Where one partition is, if it is still the same.
+    pub(super) fn assignment(&self, site: Site) -> Option<&Assignment> {
+        let number = usize::try_from(site.partition.get()).ok()?;
+        let found = self.topics.get(&site.topic)?.partitions.get(number)?;
+        (found.group == site.group).then_some(found)
     }
 
     pub(super) fn assignment_mut(&mut self, site: Site) -> Option<&mut Assignment> {

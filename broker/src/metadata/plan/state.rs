@@ -322,12 +322,7 @@ impl State {
         let Some(known) = self.topology.brokers.get(&id) else {
             return Ok(self.unchanged());
         };
-        let held = self
-            .topology
-            .topics
-            .values()
-            .flat_map(|topic| &topic.partitions);
-        let busy = held.clone().any(|one| self.brokers_of(one).contains(&id));
+        let busy = self.topology.sites().any(|(_, one)| one.concerns(id));
         if !known.leaving || busy {
             return Err(refused(format!("broker {id} still holds partitions")));
         }
@@ -405,15 +400,10 @@ impl State {
     }
 
     fn assignment_at(&self, site: Site) -> Result<&Assignment, MetadataError> {
-        let topic = self.topology.topics.get(&site.topic);
-        let number = usize::try_from(site.partition.get()).unwrap_or(usize::MAX);
-        let found = topic.and_then(|topic| topic.partitions.get(number));
-        found
-            .filter(|assignment| assignment.group == site.group)
-            .ok_or_else(|| {
-                let detail = format!("there is no {site} any more");
-                MetadataError::new(ErrorCode::UNKNOWN_PARTITION, detail)
-            })
+        self.topology.assignment(site).ok_or_else(|| {
+            let detail = format!("there is no {site} any more");
+            MetadataError::new(ErrorCode::UNKNOWN_PARTITION, detail)
+        })
     }
 
     /// New plans for the partitions that a change concerns. None is made if one is refused.

@@ -2,4 +2,5 @@
 
 mod life;
 mod model;
+mod plan;
 mod world;

@@ -1,0 +1,190 @@
+//! Whether a change of members can be carried out and leaves enough behind, as far as can be seen.
+//!
+//! The log of each group keeps its own promises whatever is asked of it; this is so that nobody
+//! asks for something that ends in a group without a majority.
+
+use std::collections::BTreeSet;
+
+use quorate_protocol::BrokerId;
+use quorate_protocol::ErrorCode;
+use quorate_protocol::ReplicaId;
+
+use crate::metadata::error::MetadataError;
+use crate::metadata::plan::command::PlanCommand;
+use crate::metadata::plan::command::Site;
+use crate::metadata::topology::Replica;
+use crate::metadata::topology::Topology;
+
+/// Voters of group 0, however many brokers there are.
+const ZERO_VOTERS_MAX: usize = 5;
+
+/// Refuses a change that would wait for ever or cost a majority, with the reason.
+pub(in crate::metadata) fn check(
+    topology: &Topology,
+    command: &PlanCommand,
+    up: &BTreeSet<BrokerId>,
+) -> Result<(), MetadataError> {
+    match command {
+        PlanCommand::Remove { id } => {
+            others_carry_metadata(topology, *id, up)?;
+            each_keeps_majority(topology, *id, up, Loss::Leaves)
+        }
+        PlanCommand::Replace { id } => {
+            if up.contains(id) {
+                return Err(refused(format!(
+                    "broker {id} is up: only one that has lost its disk is replaced; stop it first"
+                )));
+            }
+            others_carry_metadata(topology, *id, up)?;
+            each_keeps_majority(topology, *id, up, Loss::Gone)
+        }
+        PlanCommand::Drain { id, draining: true } => {
+            let mut others = topology.brokers.iter();
+            let ready = others
+                .any(|(other, broker)| other != id && broker.may_lead() && up.contains(other));
+            if ready {
+                return Ok(());
+            }
+            Err(refused(format!(
+                "no other broker that may lead is up: broker {id} has nobody to hand over to"
+            )))
+        }
+        PlanCommand::Move { site, to } => check_move(topology, *site, to, up),
+        PlanCommand::Renew { site, replica } => check_renew(topology, *site, *replica, up),
+        _ => Ok(()),
+    }
+}
+
+/// How a broker's replica goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Loss {
+    /// It helps until another has taken its place.
+    Leaves,
+    /// It is of no help any more.
+    Gone,
+}
+
+fn each_keeps_majority(
+    topology: &Topology,
+    id: BrokerId,
+    up: &BTreeSet<BrokerId>,
+    loss: Loss,
+) -> Result<(), MetadataError> {
+    for (site, assignment) in topology.sites() {
+        let replicas = &assignment.replicas;
+        if !replicas.iter().any(|held| held.broker == id) {
+            continue;
+        }
+        let helps = |held: &&Replica| loss == Loss::Leaves || held.broker != id;
+        let ready = replicas
+            .iter()
+            .filter(helps)
+            .filter(|held| up.contains(&held.broker));
+        let needed = majority(replicas.len());
+        if ready.count() < needed {
+            let down = names(replicas, up);
+            return Err(refused(format!(
+                "{site} ({}) would have no majority without broker {id}: {needed} of its {} \
+                 replicas must be up. Down: {down}",
+                topic_name(topology, site),
+                replicas.len()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Group 0 goes on with those that stay.
+fn others_carry_metadata(
+    topology: &Topology,
+    id: BrokerId,
+    up: &BTreeSet<BrokerId>,
+) -> Result<(), MetadataError> {
+    let others = topology
+        .brokers
+        .iter()
+        .filter(|(other, broker)| **other != id && !broker.leaving && broker.storage.is_some());
+    let others: Vec<_> = others.map(|(other, _)| *other).collect();
+    let ready = others.iter().filter(|other| up.contains(other)).count();
+    let needed = majority(others.len().min(ZERO_VOTERS_MAX));
+    if ready >= needed {
+        return Ok(());
+    }
+    Err(refused(format!(
+        "the metadata group would have no majority without broker {id}: {ready} of the {} other \
+         brokers are up, {needed} are needed",
+        others.len()
+    )))
+}
+
+fn check_move(
+    topology: &Topology,
+    site: Site,
+    to: &[BrokerId],
+    up: &BTreeSet<BrokerId>,
+) -> Result<(), MetadataError> {
+    if let Some(down) = to.iter().find(|broker| !up.contains(broker)) {
+        return Err(refused(format!(
+            "broker {down} is down: it could not take a replica"
+        )));
+    }
+    let Some(assignment) = topology.assignment(site) else {
+        return Ok(());
+    };
+    let ready = assignment
+        .replicas
+        .iter()
+        .filter(|held| up.contains(&held.broker));
+    if ready.count() >= majority(assignment.replicas.len()) {
+        return Ok(());
+    }
+    Err(refused(format!(
+        "{site} has no majority now, so it cannot change its members. Down: {}",
+        names(&assignment.replicas, up)
+    )))
+}
+
+fn check_renew(
+    topology: &Topology,
+    site: Site,
+    replica: ReplicaId,
+    up: &BTreeSet<BrokerId>,
+) -> Result<(), MetadataError> {
+    let Some(assignment) = topology.assignment(site) else {
+        return Ok(());
+    };
+    let replicas = &assignment.replicas;
+    let settled = replicas.iter().any(|held| held.replica == replica);
+    let others = replicas.iter().filter(|held| held.replica != replica);
+    let ready = others.filter(|held| up.contains(&held.broker)).count();
+    if !settled || ready >= majority(replicas.len()) {
+        return Ok(());
+    }
+    Err(refused(format!(
+        "{site} has no majority without the damaged replica {replica}: it is made anew once more \
+         of the others are up. Down: {}",
+        names(replicas, up)
+    )))
+}
+
+const fn majority(of: usize) -> usize {
+    of / 2 + 1
+}
+
+fn names(replicas: &[Replica], up: &BTreeSet<BrokerId>) -> String {
+    let down = replicas.iter().filter(|held| !up.contains(&held.broker));
+    let names: Vec<_> = down.map(|held| format!("broker {}", held.broker)).collect();
+    if names.is_empty() {
+        return "none".to_owned();
+    }
+    names.join(", ")
+}
+
+fn topic_name(topology: &Topology, site: Site) -> String {
+    let topic = topology.topics.get(&site.topic);
+    topic.map_or_else(String::new, |topic| topic.name.to_string())
+}
+
+fn refused(detail: String) -> MetadataError {
+    MetadataError::new(ErrorCode::PRECONDITION_FAILED, detail)
+}
