@@ -369,14 +369,21 @@ impl Metadata {
     }
 
     async fn settled(&self, id: TopicId, epoch: u64) -> Result<TopicCreated, MetadataError> {
+        // Another broker may have applied it before this one has.
+        self.settle(self.until_followed(epoch)).await;
         let topology = self.topology();
-        let gone = || MetadataError::new(ErrorCode::STALE_TOPOLOGY, "deleted meanwhile".to_owned());
-        let topic = topology.topic(id).ok_or_else(gone)?;
-        self.settle(async {
-            self.until_followed(epoch).await;
-            self.until_led(topic).await;
-        })
-        .await;
+        let Some(topic) = topology.topic(id) else {
+            return Err(match topology.epoch() < epoch {
+                true => MetadataError::new(
+                    ErrorCode::AMBIGUOUS_COMMIT,
+                    "the topic was made, but this broker has not heard of it yet".to_owned(),
+                ),
+                false => {
+                    MetadataError::new(ErrorCode::STALE_TOPOLOGY, "deleted meanwhile".to_owned())
+                }
+            });
+        };
+        self.settle(self.until_led(topic)).await;
         Ok(created(topic, true))
     }
 
