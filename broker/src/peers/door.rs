@@ -35,6 +35,16 @@ impl Channel {
         self.0
     }
 
+    /// The number of the lane of its appends.
+    pub(crate) const fn lane(self) -> u8 {
+        self.0 + 1
+    }
+
+    /// The channel whose appends take this lane.
+    pub(crate) fn of_appends(lane: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|channel| channel.lane() == lane)
+    }
+
     /// From an envelope; `None` if there is none of this number.
     pub(crate) fn of(raw: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|channel| channel.0 == raw)
@@ -69,7 +79,7 @@ pub trait Answers: Debug + Send + Sync {
     fn answer(&self, from: BrokerId, op: Op, body: Bytes) -> Boxed<Result<Bytes, PeerError>>;
 }
 
-/// Sends snapshots to other brokers.
+/// Sends snapshots of one channel's groups to other brokers.
 pub trait SnapshotServer: Debug + Send + Sync {
     /// Serves one transfer on a stream that the receiver opened, to its end.
     fn serve(&self, from: BrokerId, sender: FrameSender, receiver: FrameReceiver) -> Boxed<()>;

@@ -110,22 +110,23 @@ impl Peers {
         self.0.states.subscribe()
     }
 
-    /// Opens a stream to a peer that serves snapshots, on a connection of its own. The caller
-    /// speaks first.
+    /// Opens a stream to a peer that serves snapshots of the channel's groups, on a connection of
+    /// its own. The caller speaks first.
     ///
     /// # Errors
     /// The peer cannot be reached, or refuses.
     pub async fn open_snapshot(
         &self,
         from: BrokerId,
+        channel: Channel,
     ) -> Result<(FrameSender, FrameReceiver), PeerError> {
         let peer = self.0.peer(from).ok_or_else(|| no_member(from))?;
-        snapshots::open(&self.0, &peer).await
+        snapshots::open(&self.0, &peer, channel).await
     }
 
     /// Who serves the snapshots that others ask for.
-    pub fn serve_snapshots(&self, server: Arc<dyn SnapshotServer>) {
-        *self.0.snapshots.write() = Some(server);
+    pub fn serve_snapshots(&self, channel: Channel, server: Arc<dyn SnapshotServer>) {
+        *self.0.snapshots(channel).write() = Some(server);
     }
 
     /// Resolves if the endpoint ends by itself; the broker cannot go on then. Cancel-safe.

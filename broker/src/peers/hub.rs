@@ -35,7 +35,8 @@ pub(crate) struct Hub {
     pub(crate) peers: RwLock<BTreeMap<BrokerId, Arc<Peer>>>,
     pub(crate) states: watch::Sender<PeerStates>,
     pub(crate) answers: RwLock<Option<Arc<dyn Answers>>>,
-    pub(crate) snapshots: RwLock<Option<Arc<dyn SnapshotServer>>>,
+    /// Who serves snapshots, per channel.
+    snapshots: [RwLock<Option<Arc<dyn SnapshotServer>>>; 2],
     /// Some peer lost messages.
     pub(crate) losses: Notify,
     /// Connections are closed, and everything that uses them ends.
@@ -56,7 +57,7 @@ impl Hub {
             peers: RwLock::default(),
             states: watch::Sender::default(),
             answers: RwLock::default(),
-            snapshots: RwLock::default(),
+            snapshots: Default::default(),
             losses: Notify::new(),
             ended: CancellationToken::new(),
             failed: CancellationToken::new(),
@@ -86,6 +87,18 @@ impl Hub {
         match channel {
             Channel::METADATA => &self.metadata,
             _ => &self.partitions,
+        }
+    }
+
+    /// Who serves a channel's snapshots.
+    pub(crate) const fn snapshots(
+        &self,
+        channel: Channel,
+    ) -> &RwLock<Option<Arc<dyn SnapshotServer>>> {
+        let [metadata, partitions] = &self.snapshots;
+        match channel {
+            Channel::METADATA => metadata,
+            _ => partitions,
         }
     }
 

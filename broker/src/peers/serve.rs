@@ -8,8 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_protocol::Blob;
 use quorate_protocol::Body;
+use quorate_protocol::BrokerId;
 use quorate_protocol::ErrorCode;
 use quorate_protocol::Kind;
+use quorate_protocol::LaneOpen;
 use quorate_protocol::Message;
 use quorate_protocol::Op;
 use quorate_protocol::PeerClock;
@@ -23,6 +25,7 @@ use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::peers::door::Channel;
 use crate::peers::door::PeerError;
 use crate::peers::fault::Fault;
 use crate::peers::hub::Hub;
@@ -186,16 +189,35 @@ pub(crate) async fn snapshots(
             stream = connection.accept_stream() => stream,
             () = token.cancelled() => return Ok(()),
         };
-        let (mut sender, receiver) = stream?;
-        let Some(server) = hub.snapshots.read().clone() else {
-            sender.reset(ErrorCode::LEADER_NOT_READY);
-            continue;
-        };
-        let serving = server.serve(peer.id, sender, receiver);
+        let (sender, receiver) = stream?;
+        let serving = serve_snapshot(Arc::clone(hub), peer.id, sender, receiver);
         let token = token.clone();
         hub.environment.tracker.spawn(async move {
             token.run_until_cancelled(serving).await;
         });
+    }
+}
+
+/// Gives one stream to whoever serves its channel. What is wrong with it ends no other transfer.
+async fn serve_snapshot(
+    hub: Arc<Hub>,
+    from: BrokerId,
+    mut sender: FrameSender,
+    mut receiver: FrameReceiver,
+) {
+    let lane = match receiver.next().await {
+        Ok(Some(frame)) => LaneOpen::decode_frame(&frame.header, &frame.body).ok(),
+        _ => None,
+    };
+    let channel = lane.and_then(|LaneOpen { lane }| Channel::of_appends(lane));
+    let Some(channel) = channel else {
+        sender.reset(ErrorCode::PROTOCOL_VIOLATION);
+        return;
+    };
+    let server = hub.snapshots(channel).read().clone();
+    match server {
+        Some(server) => server.serve(from, sender, receiver).await,
+        None => sender.reset(ErrorCode::LEADER_NOT_READY),
     }
 }
 

@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use quorate_protocol::ErrorCode;
+use quorate_protocol::LaneOpen;
+use quorate_protocol::Message;
 use quorate_protocol::PeerPurpose;
 
 use crate::peers::dial;
 use crate::peers::dial::Greeted;
 use crate::peers::dial::Unreached;
+use crate::peers::door::Channel;
 use crate::peers::door::PeerError;
 use crate::peers::hub::Hub;
 use crate::peers::peer::Peer;
@@ -78,6 +81,7 @@ impl SnapshotSlot {
 pub(crate) async fn open(
     hub: &Arc<Hub>,
     peer: &Arc<Peer>,
+    channel: Channel,
 ) -> Result<(FrameSender, FrameReceiver), PeerError> {
     let connection = {
         let _one = peer.snapshots.dialling.lock().await;
@@ -91,7 +95,11 @@ pub(crate) async fn open(
         }
     };
     let opened = connection.open_stream().await;
-    opened.map_err(|lost| unreached(lost.into()))
+    let (mut sender, receiver) = opened.map_err(|lost| unreached(lost.into()))?;
+    let lane = channel.lane();
+    let sent = sender.send(LaneOpen { lane }.to_frame()).await;
+    sent.map_err(|error| unreached(Unreached::Lost(error.to_string())))?;
+    Ok((sender, receiver))
 }
 
 fn unreached(why: Unreached) -> PeerError {

@@ -202,7 +202,9 @@ async fn everything_ends_with_the_broker() {
     let (one, two, three) = (cluster.start(1), cluster.start(2), cluster.start(3));
     one.wait_until_up(2).await;
     two.wait_until_up(3).await;
-    let stream = within(one.peers.open_snapshot(two.id)).await.unwrap();
+    let stream = within(one.peers.open_snapshot(two.id, Channel::PARTITIONS))
+        .await
+        .unwrap();
     for node in [one, two, three] {
         node.end().await;
     }

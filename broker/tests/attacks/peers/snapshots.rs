@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_broker::peers::Boxed;
+use quorate_broker::peers::Channel;
 use quorate_broker::peers::SnapshotServer;
 use quorate_broker::peers::Timings;
 use quorate_broker::transport::FrameReceiver;
@@ -81,10 +82,13 @@ async fn a_transfer_arrives_whole_while_others_are_not_read() {
     let (one, two) = (cluster.start(1), cluster.start(2));
     let server = Server::default();
     let ended = server.ended.clone();
-    two.peers.serve_snapshots(Arc::new(server));
+    two.peers
+        .serve_snapshots(Channel::PARTITIONS, Arc::new(server));
     let mut streams = Vec::new();
     for _ in 0..3 {
-        let (mut sender, receiver) = within(one.peers.open_snapshot(two.id)).await.unwrap();
+        let (mut sender, receiver) = within(one.peers.open_snapshot(two.id, Channel::PARTITIONS))
+            .await
+            .unwrap();
         sender
             .send(SnapshotDone { bytes: 0 }.to_frame())
             .await
@@ -114,8 +118,11 @@ async fn an_idle_connection_is_closed_but_not_under_a_transfer() {
         },
     );
     let two = cluster.start(2);
-    two.peers.serve_snapshots(Arc::new(Server::default()));
-    let (mut sender, mut receiver) = within(one.peers.open_snapshot(two.id)).await.unwrap();
+    two.peers
+        .serve_snapshots(Channel::PARTITIONS, Arc::new(Server::default()));
+    let (mut sender, mut receiver) = within(one.peers.open_snapshot(two.id, Channel::PARTITIONS))
+        .await
+        .unwrap();
     sender
         .send(SnapshotDone { bytes: 0 }.to_frame())
         .await
@@ -134,7 +141,9 @@ async fn an_idle_connection_is_closed_but_not_under_a_transfer() {
     };
     within(closed).await;
     // The next transfer opens another one.
-    let (mut sender, mut receiver) = within(one.peers.open_snapshot(two.id)).await.unwrap();
+    let (mut sender, mut receiver) = within(one.peers.open_snapshot(two.id, Channel::PARTITIONS))
+        .await
+        .unwrap();
     sender
         .send(SnapshotDone { bytes: 0 }.to_frame())
         .await
@@ -156,9 +165,12 @@ async fn a_peer_that_cannot_be_reached_or_refuses_gives_an_error() {
             ..Setup::of(1)
         },
     );
-    let error = within(one.peers.open_snapshot(BrokerId::new(2)))
-        .await
-        .unwrap_err();
+    let error = within(
+        one.peers
+            .open_snapshot(BrokerId::new(2), Channel::PARTITIONS),
+    )
+    .await
+    .unwrap_err();
     assert_eq!((error.code, error.sent), (ErrorCode::TIMEOUT, false));
     let members = Some(cluster.members(&[2, 3]));
     let _three = cluster.start_as(
@@ -168,13 +180,19 @@ async fn a_peer_that_cannot_be_reached_or_refuses_gives_an_error() {
             ..Setup::of(3)
         },
     );
-    let error = within(one.peers.open_snapshot(BrokerId::new(3)))
-        .await
-        .unwrap_err();
+    let error = within(
+        one.peers
+            .open_snapshot(BrokerId::new(3), Channel::PARTITIONS),
+    )
+    .await
+    .unwrap_err();
     assert_eq!(error.code, ErrorCode::NOT_MEMBER);
-    let error = within(one.peers.open_snapshot(BrokerId::new(9)))
-        .await
-        .unwrap_err();
+    let error = within(
+        one.peers
+            .open_snapshot(BrokerId::new(9), Channel::PARTITIONS),
+    )
+    .await
+    .unwrap_err();
     assert_eq!(error.code, ErrorCode::NOT_MEMBER);
 }
 
@@ -182,13 +200,31 @@ async fn a_peer_that_cannot_be_reached_or_refuses_gives_an_error() {
 async fn a_broker_that_serves_no_snapshots_resets_the_stream() {
     let cluster = Cluster::of(2);
     let (one, _two) = (cluster.start(1), cluster.start(2));
-    let (mut sender, mut receiver) = within(one.peers.open_snapshot(BrokerId::new(2)))
-        .await
-        .unwrap();
+    let (mut sender, mut receiver) = within(
+        one.peers
+            .open_snapshot(BrokerId::new(2), Channel::PARTITIONS),
+    )
+    .await
+    .unwrap();
     sender
         .send(SnapshotDone { bytes: 0 }.to_frame())
         .await
         .unwrap();
     let error = within(receiver.next()).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::LEADER_NOT_READY);
+}
+
+#[tokio::test]
+async fn each_channel_has_its_own_server() {
+    let cluster = Cluster::of(2);
+    let (one, two) = (cluster.start(1), cluster.start(2));
+    two.peers
+        .serve_snapshots(Channel::METADATA, Arc::new(Server::default()));
+    for (channel, served) in [(Channel::PARTITIONS, false), (Channel::METADATA, true)] {
+        let opened = within(one.peers.open_snapshot(two.id, channel)).await;
+        let (mut sender, mut receiver) = opened.unwrap();
+        let asked = sender.send(SnapshotDone { bytes: 0 }.to_frame()).await;
+        let first = within(receiver.next()).await;
+        assert_eq!(matches!(first, Ok(Some(_))), served, "{asked:?} {first:?}");
+    }
 }
