@@ -70,6 +70,12 @@ pub struct ReplicationConfig {
     pub page_bytes_max: ByteSize,
     /// All such pages. Default: 64 MiB.
     pub pages_bytes_total_max: ByteSize,
+    /// Files that leave for replicas which are too far behind, all together. Default: 256 MiB.
+    pub snapshot_bytes_per_second: ByteSize,
+    /// Replicas whose files come in at a time. Default: 2.
+    pub snapshots_received_max: usize,
+    /// Replicas whose files go out at a time. Default: 4.
+    pub snapshots_served_max: usize,
 }
 
 const KIB: u64 = 1 << 10;
@@ -92,6 +98,9 @@ impl Default for ReplicationConfig {
             tail_bytes_total_max: ByteSize::new(64 * MIB),
             page_bytes_max: ByteSize::new(1024 * KIB),
             pages_bytes_total_max: ByteSize::new(64 * MIB),
+            snapshot_bytes_per_second: ByteSize::new(256 * MIB),
+            snapshots_received_max: 2,
+            snapshots_served_max: 4,
         }
     }
 }

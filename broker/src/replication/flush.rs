@@ -36,6 +36,22 @@ pub struct Poison {
     pub error: String,
 }
 
+impl Poison {
+    /// What a failed write says of its volume.
+    pub(super) fn of_write(error: &WriteError) -> Self {
+        match error {
+            WriteError::Fatal { path, source } => Self {
+                path: path.clone(),
+                error: source.to_string(),
+            },
+            other => Self {
+                path: PathBuf::new(),
+                error: other.to_string(),
+            },
+        }
+    }
+}
+
 /// Why work on a group's files stopped.
 enum Stop {
     Full,
@@ -111,6 +127,11 @@ impl<M: StateMachine> Disk<M> {
     /// What the state log holds of a replica.
     pub(super) fn saved(&self, replica: ReplicaId) -> Option<HardState> {
         self.states.newest(replica)
+    }
+
+    /// Makes a replica's record durable. Blocks on the disk.
+    pub(super) fn save(&self, replica: ReplicaId, hard: HardState) -> Result<(), WriteError> {
+        self.states.save(replica, hard)
     }
 
     /// A replica is gone for good.
@@ -191,7 +212,7 @@ impl<M: StateMachine> Disk<M> {
         let disk = Arc::clone(self);
         let note = move || match disk.states.note(replica, hard) {
             Ok(()) | Err(WriteError::NoSpace { .. }) => {}
-            Err(error) => disk.fail(poison_of(&error)),
+            Err(error) => disk.fail(Poison::of_write(&error)),
         };
         self.storage.submit(Lane::Background, Box::new(note));
     }
@@ -322,7 +343,7 @@ impl<M: StateMachine> Disk<M> {
                 self.inbox.put(In::Stalled { group, epoch });
                 Err(Stop::Full)
             }
-            Err(error) => Err(Stop::Fatal(poison_of(&error))),
+            Err(error) => Err(Stop::Fatal(Poison::of_write(&error))),
         }
     }
 
@@ -384,7 +405,7 @@ impl<M: StateMachine> Disk<M> {
                 self.waiting.store(true, Ordering::Relaxed);
                 self.inbox.wake();
             }
-            Err(error) => self.fail(poison_of(&error)),
+            Err(error) => self.fail(Poison::of_write(&error)),
         }
     }
 }
@@ -450,7 +471,7 @@ fn trim(desk: &Desk, writer: Option<&mut LogWriter>, point: LogIndex) -> Result<
         }
     }
     let removed = desk.checkpoints.remove_below(point);
-    removed.map_err(|error| Stop::Fatal(poison_of(&error)))
+    removed.map_err(|error| Stop::Fatal(Poison::of_write(&error)))
 }
 
 fn close(desk: &Desk, writer: Option<LogWriter>, done: oneshot::Sender<()>) -> Result<(), Stop> {
@@ -463,7 +484,7 @@ fn close(desk: &Desk, writer: Option<LogWriter>, done: oneshot::Sender<()>) -> R
             tracing::warn!(group = %desk.group, path = %path.display(), "closed without room for its mark");
             Ok(())
         }
-        Err(error) => Err(Stop::Fatal(poison_of(&error))),
+        Err(error) => Err(Stop::Fatal(Poison::of_write(&error))),
     }
 }
 
@@ -477,19 +498,6 @@ fn file_of(job: &CheckpointJob, chain: u32) -> Checkpoint {
         log_start: job.log_start,
         chain,
         state: job.state.clone(),
-    }
-}
-
-fn poison_of(error: &WriteError) -> Poison {
-    match error {
-        WriteError::Fatal { path, source } => Poison {
-            path: path.clone(),
-            error: source.to_string(),
-        },
-        other => Poison {
-            path: PathBuf::new(),
-            error: other.to_string(),
-        },
     }
 }
 

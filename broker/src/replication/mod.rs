@@ -19,6 +19,7 @@ mod replay;
 mod routes;
 pub mod shard;
 mod shell;
+mod snapshot;
 mod states;
 mod store;
 mod tail;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use quorate_protocol::{GroupId, HybridTime, LogIndex, Offset, ReplicaId, Term};
 use quorate_storage::{
-    Checkpoint, CheckpointStore, HardState, LogConfig, LogIdentity, LogReader, LogWriter, Storage,
-    create_log, log_exists, open_log,
+    Checkpoint, CheckpointStore, HardState, LogConfig, LogIdentity, LogReader, LogWriter, Opened,
+    Storage, create_log, log_exists, open_log,
 };
 
 use crate::replication::config::GroupSpec;
@@ -170,6 +170,22 @@ pub fn recover<M: StateMachine>(
             "a torn write was cut off; nothing in it was acknowledged"
         );
     }
+    restore(spec, opened, saved, machine, tail_bytes_max)
+}
+
+/// Makes a replica of an open log. Blocks on the disk.
+pub(super) fn restore<M: StateMachine>(
+    spec: &GroupSpec,
+    opened: Opened,
+    saved: Option<HardState>,
+    machine: M,
+    tail_bytes_max: usize,
+) -> Result<(Recovered<M>, Files), OpenError> {
+    let context = Context {
+        group: spec.group,
+        dir: &spec.dir,
+        log: spec.log,
+    };
     let (writer, reader, checkpoints) = (opened.writer, opened.reader, opened.checkpoints);
     let files = Files {
         writer,

@@ -21,6 +21,7 @@ use crate::replication::machine::StateMachine;
 use crate::replication::outbox::Outbox;
 use crate::replication::shard::event::{Act, In};
 use crate::replication::shard::{Halt, INPUTS_MAX, Shard};
+use crate::replication::snapshot::Office;
 
 /// Ticks between attempts to write to a full disk.
 const RETRY_TICKS: u32 = 20;
@@ -37,6 +38,7 @@ pub(super) struct Parts<M: StateMachine> {
     pub(super) disk: Arc<Disk<M>>,
     pub(super) gate: Arc<Gate<M>>,
     pub(super) outbox: Outbox,
+    pub(super) office: Arc<Office<M>>,
     pub(super) now: Arc<dyn Fn() -> HybridTime + Send + Sync>,
     pub(super) closing: Arc<Mutex<BTreeMap<GroupId, oneshot::Sender<()>>>>,
     pub(super) halted: Arc<Halted>,
@@ -146,7 +148,7 @@ impl<M: StateMachine> Shell<M> {
     }
 
     fn perform(&mut self, act: Act<M>) {
-        let Parts { disk, inbox, .. } = &self.parts;
+        let disk = &self.parts.disk;
         match act {
             Act::Write(job) => disk.write(job),
             Act::Hint(replica, hard) => disk.hint(replica, hard),
@@ -160,14 +162,12 @@ impl<M: StateMachine> Shell<M> {
                 let halted = &self.parts.halted;
                 halted.send_modify(|halted| drop(halted.insert(group, why)));
             }
-            Act::Install(install) => inbox.put(In::Staged {
-                install,
-                staged: false,
-            }),
+            Act::Install(install) => self.parts.office.install(install),
             Act::SnapshotDone(install, finished) => {
+                self.parts.office.done(&install);
                 self.parts.outbox.put(install.report(finished));
             }
-            Act::Swap(swap) => tracing::error!(?swap, "files were exchanged that nobody staged"),
+            Act::Swap(swap) => self.parts.office.swap(*swap),
         }
     }
 }

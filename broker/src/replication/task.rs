@@ -27,6 +27,8 @@ use crate::replication::routes::Routes;
 use crate::replication::shard::event::{In, Opening};
 use crate::replication::shard::{Halt, Shard};
 use crate::replication::shell::{Halted, Parts, Shell};
+use crate::replication::snapshot::line::Door;
+use crate::replication::snapshot::{self, Office, Place, Reception};
 
 /// The file without which a folder holds no log.
 const IDENTITY: &str = "replica.json";
@@ -71,6 +73,7 @@ pub(super) struct Inner<M: StateMachine> {
     config: ReplicationConfig,
     inbox: Arc<Inbox<In<M>>>,
     pub(super) gate: Arc<Gate<M>>,
+    pub(super) office: Arc<Office<M>>,
     disk: Arc<Disk<M>>,
     total: Arc<Semaphore>,
     rooms: Mutex<BTreeMap<GroupId, Arc<Semaphore>>>,
@@ -79,6 +82,15 @@ pub(super) struct Inner<M: StateMachine> {
     halted: Arc<Halted>,
     stop: CancellationToken,
     stopped: watch::Receiver<bool>,
+}
+
+/// What leads to other brokers: none of it if there are none.
+#[derive(Debug, Default)]
+pub(super) struct Links {
+    /// Carries messages.
+    pub(super) carrier: Option<Arc<dyn Carrier>>,
+    /// Opens transfers.
+    pub(super) door: Option<Arc<dyn Door>>,
 }
 
 impl<M: StateMachine> Clone for Replication<M> {
@@ -102,19 +114,25 @@ impl<M: StateMachine> Replication<M> {
     /// If the state log cannot be read.
     pub fn start(environment: Environment, config: ReplicationConfig) -> Result<Self, StartError> {
         let Some((peers, channel)) = environment.peers.clone() else {
-            return Self::start_with(environment, config, None);
+            return Self::start_with(environment, config, Links::default());
         };
-        let carrier = Arc::new((peers.clone(), channel));
-        let started = Self::start_with(environment, config, Some(carrier))?;
+        let link = Arc::new((peers.clone(), channel));
+        let links = Links {
+            carrier: Some(Arc::clone(&link) as Arc<dyn Carrier>),
+            door: Some(link),
+        };
+        let started = Self::start_with(environment, config, links)?;
         peers.attach(channel, Arc::clone(&started.0.gate) as Arc<dyn Inbound>);
+        let reception = Reception(Arc::clone(&started.0.office));
+        peers.serve_snapshots(channel, Arc::new(reception));
         Ok(started)
     }
 
-    /// As `start`, with somebody who carries messages to other brokers.
+    /// As `start`, with whatever leads to other brokers.
     pub(super) fn start_with(
         environment: Environment,
         config: ReplicationConfig,
-        carrier: Option<Arc<dyn Carrier>>,
+        links: Links,
     ) -> Result<Self, StartError> {
         let path = environment.state_log.clone();
         let log = StateLog::open(&environment.storage, &path).map_err(|source| StartError {
@@ -128,8 +146,18 @@ impl<M: StateMachine> Replication<M> {
         let total = Room::units(config.uncommitted_bytes_total_max.get());
         let routes = Arc::new(Routes::default());
         let gate = Gate::new(Arc::clone(&inbox), Arc::clone(&routes));
+        let office = snapshot::Parts {
+            disk: Arc::clone(&disk),
+            inbox: Arc::clone(&inbox),
+            routes: Arc::clone(&routes),
+            door: links.door,
+            now: Arc::clone(&environment.now),
+            tracker: environment.tracker.clone(),
+        };
+        let office = Office::new(office, &config);
         let inner = Arc::new(Inner {
             gate: Arc::new(gate),
+            office: Arc::clone(&office),
             inbox: Arc::clone(&inbox),
             disk: Arc::clone(&disk),
             total: Arc::new(Semaphore::new(usize::try_from(total).unwrap_or(usize::MAX))),
@@ -146,7 +174,8 @@ impl<M: StateMachine> Replication<M> {
             inbox,
             disk,
             gate: Arc::clone(&inner.gate),
-            outbox: Outbox::new(carrier, Arc::clone(&inner.routes)),
+            outbox: Outbox::new(links.carrier, Arc::clone(&inner.routes)),
+            office,
             now: environment.now,
             closing: Arc::clone(&inner.closing),
             halted: Arc::clone(&inner.halted),
@@ -219,6 +248,9 @@ impl<M: StateMachine> Replication<M> {
     /// Closes all groups and ends the task.
     pub async fn shutdown(&self) {
         let groups: Vec<_> = self.0.rooms.lock().keys().copied().collect();
+        for group in &groups {
+            self.0.office.retire(*group).await;
+        }
         let mut closing = Vec::new();
         for group in groups {
             closing.push(self.0.begin_close(group));
@@ -256,10 +288,13 @@ impl<M: StateMachine> Inner<M> {
             self.rooms.lock().remove(&spec.group);
         })?;
         let reader = files.reader.clone();
-        self.disk.open(spec.group, &spec.dir, files);
-        self.routes.set(spec.group, spec.holders.clone());
         let (status, watch) = watch::channel(GroupStatus::default());
         let window = window(spec, &self.config);
+        let shown = (reader.clone(), files.checkpoints.clone());
+        self.disk.open(spec.group, &spec.dir, files);
+        self.routes.set(spec.group, spec.holders.clone());
+        let place = Place::new(spec.clone(), window, shown, watch.clone());
+        self.office.open(place);
         self.inbox.put(In::Open(Box::new(Opening {
             recovered,
             window,
@@ -294,6 +329,8 @@ impl<M: StateMachine> Inner<M> {
     }
 
     async fn close(&self, group: GroupId) {
+        // Before anything else: what is being exchanged would open the group again.
+        self.office.retire(group).await;
         let (group, closed) = self.begin_close(group);
         self.finish_close(group, closed).await;
     }

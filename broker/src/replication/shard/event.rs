@@ -157,6 +157,20 @@ pub enum In<M: StateMachine> {
         /// They are complete.
         staged: bool,
     },
+    /// The outcome of an [`Act::Swap`]; if the replica could be opened, that came before.
+    Swapped {
+        /// What was asked for.
+        install: Install,
+        /// The files are the replica's.
+        finished: bool,
+    },
+    /// A replica that stood aside cannot be opened.
+    Broken {
+        /// Its group.
+        group: GroupId,
+        /// Why.
+        halt: Halt,
+    },
 }
 
 impl<M: StateMachine> fmt::Debug for In<M> {
@@ -181,6 +195,8 @@ impl<M: StateMachine> fmt::Debug for In<M> {
             Self::Unreachable { group, .. } => ("Unreachable", *group),
             Self::SnapshotReport { group, .. } => ("SnapshotReport", *group),
             Self::Staged { install, .. } => ("Staged", install.group),
+            Self::Swapped { install, .. } => ("Swapped", install.group),
+            Self::Broken { group, .. } => ("Broken", *group),
         };
         f.debug_tuple(name).field(&group).finish()
     }
@@ -205,7 +221,7 @@ pub enum Act<M: StateMachine> {
     Install(Install),
     /// Tell the sender of a snapshot how it ended: [`Install::report`].
     SnapshotDone(Install, bool),
-    /// Put the staged files in place of the replica's own, then open it again.
+    /// Put the staged files in place of the replica's own, then open it again; then [`In::Swapped`].
     Swap(Box<Swap<M>>),
     /// The group is gone from the shard.
     Closed(GroupId),

@@ -128,6 +128,7 @@ impl<M: StateMachine> Shard<M> {
             vote: ReplicaId::new(replica.raw.raft.vote),
             commit: install.index,
         };
+        self.aside.insert(install.group, replica.term());
         let (machine, status) = replica.stand_aside();
         out.push(Act::Swap(Box::new(Swap {
             install,

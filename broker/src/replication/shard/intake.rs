@@ -123,6 +123,8 @@ impl<M: StateMachine> Shard<M> {
                 });
             }
             In::Staged { install, staged } => self.staged(install, staged, out),
+            In::Swapped { install, finished } => out.push(Act::SnapshotDone(install, finished)),
+            In::Broken { group, halt } => self.halt(group, halt, out),
             _ => {}
         }
     }
@@ -142,10 +144,13 @@ impl<M: StateMachine> Shard<M> {
             return Some(answer);
         }
         let halted: Option<&Halt> = self.halted.get(&group);
-        let failure = if halted.is_some() {
-            Failure::Poisoned
-        } else {
-            Failure::Closed
+        let failure = match self.aside.get(&group) {
+            _ if halted.is_some() => Failure::Poisoned,
+            Some(term) => Failure::NotLeader {
+                leader: None,
+                term: *term,
+            },
+            None => Failure::Closed,
         };
         answer.settle(Err(failure));
         None

@@ -43,6 +43,8 @@ pub struct Shard<M: StateMachine> {
     groups: BTreeMap<GroupId, Replica<M>>,
     /// Replicas that ended; they refuse until they are opened again.
     halted: BTreeMap<GroupId, Halt>,
+    /// Replicas whose files are being exchanged, and their terms.
+    aside: BTreeMap<GroupId, Term>,
     dirty: BTreeSet<GroupId>,
     /// Groups that time means something to.
     ticking: BTreeSet<GroupId>,
@@ -56,6 +58,7 @@ impl<M: StateMachine> Shard<M> {
             config,
             groups: BTreeMap::new(),
             halted: BTreeMap::new(),
+            aside: BTreeMap::new(),
             dirty: BTreeSet::new(),
             ticking: BTreeSet::new(),
             openings: 0,
@@ -158,6 +161,7 @@ impl<M: StateMachine> Shard<M> {
         match opened {
             Ok(Ok(replica)) => {
                 self.halted.remove(&group);
+                self.aside.remove(&group);
                 if let Some(old) = self.groups.insert(group, replica) {
                     old.end(Failure::Closed);
                 }
@@ -171,6 +175,7 @@ impl<M: StateMachine> Shard<M> {
     fn close(&mut self, group: GroupId, out: &mut Vec<Act<M>>) {
         self.ticking.remove(&group);
         self.halted.remove(&group);
+        self.aside.remove(&group);
         self.dirty.remove(&group);
         if let Some(replica) = self.groups.remove(&group) {
             replica.end(Failure::Closed);
@@ -251,6 +256,7 @@ impl<M: StateMachine> Shard<M> {
     fn halt(&mut self, group: GroupId, halt: Halt, out: &mut Vec<Act<M>>) {
         self.ticking.remove(&group);
         self.dirty.remove(&group);
+        self.aside.remove(&group);
         if let Some(replica) = self.groups.remove(&group) {
             replica.end(Failure::Poisoned);
         }

@@ -14,6 +14,7 @@ mod rules;
 mod schedule;
 mod sim;
 mod single;
+mod transfers;
 mod trio;
 mod verdict;
 mod world;

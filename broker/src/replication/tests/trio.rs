@@ -21,7 +21,7 @@ use crate::replication::machine::Role;
 use crate::replication::message::Lane;
 use crate::replication::outbox::Carrier;
 use crate::replication::shard::membership::Change;
-use crate::replication::task::{Environment, Replication};
+use crate::replication::task::{Environment, Links, Replication};
 use crate::replication::tests::book::{Ask, Book, GROUP, Receipt, time};
 use crate::replication::tests::world::{TAG, replica};
 use crate::replication::ticket::{Failure, Ticket};
@@ -127,8 +127,11 @@ impl Trio {
             net: Arc::clone(&self.net),
             me: broker(id),
         };
-        let replication =
-            Replication::start_with(environment, config, Some(Arc::new(cable))).unwrap();
+        let links = Links {
+            carrier: Some(Arc::new(cable)),
+            door: None,
+        };
+        let replication = Replication::start_with(environment, config, links).unwrap();
         let gate = Arc::clone(&replication.0.gate);
         self.net.gates.lock().insert(broker(id), gate);
         let opened = replication.open(spec(GROUP, id, holders), Book::default());
