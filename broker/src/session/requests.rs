@@ -6,6 +6,7 @@ use bytes::Bytes;
 use quorate_protocol::Blob;
 use quorate_protocol::Body;
 use quorate_protocol::Bounded;
+use quorate_protocol::ClusterChange;
 use quorate_protocol::ClusterStatusRequest;
 use quorate_protocol::CreateTopic;
 use quorate_protocol::DeleteTopic;
@@ -79,6 +80,7 @@ async fn execute(session: &Arc<Session>, request: &Request) -> Result<Bytes, Ref
         Op::LIST_TOPICS => list_topics(session, parse(request)?),
         Op::DESCRIBE_TOPIC => describe_topic(session, parse(request)?),
         Op::CLUSTER_STATUS => cluster_status(session, &parse(request)?),
+        Op::CLUSTER_CHANGE => change_cluster(session, &parse(request)?).await,
         other => {
             let detail = format!("this broker knows no request {other:?}");
             Err(Refusal::new(ErrorCode::INVALID_ARGUMENT, detail))
@@ -160,6 +162,16 @@ async fn delete_topic(session: &Arc<Session>, wanted: DeleteTopic) -> Result<Byt
         tracing::info!(session = %session.id(), topic, %id, "topic deleted");
     }
     Ok(deleted.to_bytes())
+}
+
+async fn change_cluster(session: &Arc<Session>, wanted: &ClusterChange) -> Result<Bytes, Refusal> {
+    session.check_permission(Operation::ManageCluster)?;
+    let changed = session.service().metadata().change_cluster(wanted).await?;
+    if changed.changed && !wanted.dry_run {
+        let (kind, detail) = (wanted.kind, changed.detail.as_str());
+        tracing::info!(session = %session.id(), ?kind, detail, "cluster changed");
+    }
+    Ok(changed.to_bytes())
 }
 
 fn list_topics(session: &Session, _wanted: ListTopics) -> Result<Bytes, Refusal> {
