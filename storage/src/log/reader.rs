@@ -15,6 +15,7 @@ use super::sealed::Source;
 use super::segment_state::Segment;
 use super::shared::{Shared, State};
 use crate::entry::Entry;
+use crate::file::Storage;
 
 /// Attempts before a reader gives up on a log that is truncated under it again and again.
 const ATTEMPTS_MAX: usize = 16;
@@ -87,6 +88,12 @@ pub struct LogReader {
 impl LogReader {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
+    }
+
+    /// The volume that holds the log.
+    #[must_use]
+    pub fn storage(&self) -> &Arc<dyn Storage> {
+        &self.shared.storage
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {

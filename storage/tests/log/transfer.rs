@@ -1,5 +1,6 @@
 //! A log's files move to another replica: all of them or none, whatever happens meanwhile.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -13,7 +14,7 @@ use quorate_storage::{
 use crate::fixture::*;
 
 const SEGMENT: u64 = 8_000;
-const SEEDS: u64 = 4;
+const SEEDS: u64 = 2;
 
 /// The replica that needs the files.
 const NEEDY: LogIdentity = LogIdentity {
@@ -290,6 +291,66 @@ fn an_exchange_stopped_anywhere_gives_the_old_log_or_the_new() {
             }
         }
     }
+}
+
+/// The record that stands beside the log while its files are exchanged.
+fn record() -> PathBuf {
+    dir().join("swap")
+}
+
+/// The record of a certain exchange, as version 1 wrote it; kept for ever.
+const RECORD: &[u8] = include_bytes!("../golden/v1/swap");
+
+#[test]
+fn an_exchange_that_version_1_began_is_still_finished_and_begun_alike() {
+    let source = Source::new(24);
+    let mut shipment = source.ship();
+    let (memory, storage, old) = needy(&[]);
+    let arrived = arrive(&storage, &mut shipment);
+    drop(old.writer);
+    let mut stop = 0;
+    while !storage.exists(&record()).unwrap() {
+        stop += 1;
+        memory.stop_after(stop);
+        let stopped = swap_log(&storage, &dir(), config(SEGMENT), &arrived, &old.reader);
+        assert!(stopped.is_err());
+        memory.crash(Crash::Process);
+    }
+    assert_eq!(memory.contents(&record()).unwrap(), RECORD);
+
+    let (memory, storage, old) = needy(&[]);
+    arrive(&storage, &mut shipment);
+    drop(old);
+    memory.plant(&record(), RECORD);
+    let opened = open(&storage, SEGMENT);
+    assert!(same(
+        &all_entries(&opened.reader),
+        source.shipped(&shipment)
+    ));
+}
+
+#[test]
+fn a_record_that_is_not_whole_is_damage() {
+    let (memory, storage, old) = needy(&[]);
+    drop(old);
+    for at in 0..RECORD.len() {
+        let mut flipped = RECORD.to_vec();
+        flipped[at] ^= 1;
+        for wrong in [&flipped[..], &RECORD[..at]] {
+            memory.plant(&record(), wrong);
+            let refused = try_open(&storage, SEGMENT);
+            assert!(
+                matches!(refused, Err(OpenError::Damaged { .. })),
+                "byte {at}"
+            );
+        }
+    }
+    memory.plant(&record(), RECORD);
+    let missing = try_open(&storage, SEGMENT);
+    assert!(
+        matches!(missing, Err(OpenError::Damaged { .. })),
+        "its files are gone"
+    );
 }
 
 #[test]
