@@ -49,8 +49,11 @@ pub(super) fn exchange<M: StateMachine>(
         commit: saved.map_or(LogIndex::ZERO, |saved| saved.commit),
         ..wanted
     };
+    if disk.is_poisoned() {
+        return Err(Ruin::Replica(Halt("the volume has failed".into())));
+    }
     let swapped = match disk.save(spec.replica, safe) {
-        Ok(()) => swap(disk, place, arrived)?,
+        Ok(()) => swap(place, arrived)?,
         // What was not saved was never said: the replica stands where its disk says.
         Err(WriteError::NoSpace { .. }) => None,
         Err(error) => return Err(Ruin::Volume(Poison::of_write(&error))),
@@ -65,7 +68,7 @@ pub(super) fn exchange<M: StateMachine>(
         }
     } else {
         let log = spec.log;
-        let opened = reopen_log(disk.storage(), &spec.dir, log, &place.reader);
+        let opened = reopen_log(place.reader.storage(), &spec.dir, log, &place.reader);
         (opened.map_err(of_open)?, disk.saved(spec.replica))
     };
     let restored = restore(spec, opened, hard, machine, tail_bytes_max);
@@ -78,13 +81,10 @@ pub(super) fn exchange<M: StateMachine>(
 }
 
 /// None: there was no room to begin.
-fn swap<M: StateMachine>(
-    disk: &Disk<M>,
-    place: &Place,
-    arrived: &Arrived,
-) -> Result<Option<Opened>, Ruin> {
+fn swap(place: &Place, arrived: &Arrived) -> Result<Option<Opened>, Ruin> {
     let spec = &place.spec;
-    match swap_log(disk.storage(), &spec.dir, spec.log, arrived, &place.reader) {
+    let storage = place.reader.storage();
+    match swap_log(storage, &spec.dir, spec.log, arrived, &place.reader) {
         Ok(opened) => Ok(Some(opened)),
         Err(SwapError::NoSpace { path }) => {
             tracing::warn!(group = %spec.group, path = %path.display(), "no room to exchange files");

@@ -57,7 +57,6 @@ pub(in crate::replication) struct Office<M: StateMachine> {
 impl<M: StateMachine> Office<M> {
     pub(in crate::replication) fn new(parts: Parts<M>, config: &ReplicationConfig) -> Arc<Self> {
         let counter = Counter {
-            storage: Arc::clone(parts.disk.storage()),
             pace: Pace::new(Arc::clone(&parts.now), config.snapshot_bytes_per_second),
             served_at_once: Semaphore::new(config.snapshots_served_max),
         };
@@ -218,12 +217,11 @@ impl<M: StateMachine> Office<M> {
             .ok_or(Failed::Stopped)?;
         let late = |_| Broken("the other broker cannot be reached".into());
         let mut line = opened.map_err(late)??;
-        let storage = self.parts.disk.storage();
-        receive::fetch(storage, place, install, line.as_mut(), stop).await
+        receive::fetch(place, install, line.as_mut(), stop).await
     }
 
     async fn discard(&self, place: &Place, turn: Turn) {
-        let storage = Arc::clone(self.parts.disk.storage());
+        let storage = Arc::clone(place.reader.storage());
         let dir = place.spec.dir.clone();
         let volume = Arc::clone(&storage);
         let work = move || discard_incoming(&*volume, &dir);

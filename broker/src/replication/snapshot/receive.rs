@@ -6,7 +6,7 @@ use quorate_protocol::{
     Bounded, DecodeError, ErrorCode, Kind, Message, SnapshotChunk, SnapshotDone, SnapshotFile,
     SnapshotManifest, SnapshotOpen, SnapshotResume, StreamReject,
 };
-use quorate_storage::{Arrived, Lane, Proof, StageError, Staging, Storage};
+use quorate_storage::{Arrived, Lane, Proof, StageError, Staging};
 use tokio_util::sync::CancellationToken;
 
 use crate::replication::shard::event::Install;
@@ -50,7 +50,6 @@ impl From<StageError> for Failed {
 /// Fetches the files of an install and proves them. Once `stop` is cancelled nothing is fetched any
 /// more; in any case nothing touches the files when this returns.
 pub(super) async fn fetch(
-    storage: &Arc<dyn Storage>,
     place: &Place,
     install: &Install,
     line: &mut dyn Line,
@@ -58,7 +57,7 @@ pub(super) async fn fetch(
 ) -> Result<Arrived, Failed> {
     let asking = stop.run_until_cancelled(ask(install, line));
     let files = asking.await.ok_or(Failed::Stopped)??;
-    let mut intake = begin(storage, place, install, files).await?;
+    let mut intake = begin(place, install, files).await?;
     let filling = stop.run_until_cancelled(fill(line, &mut intake));
     let filled = filling.await.unwrap_or(Err(Failed::Stopped));
     match filled {
@@ -89,12 +88,8 @@ async fn ask(install: &Install, line: &mut dyn Line) -> Result<Files, Failed> {
 }
 
 /// Looks at what is there already. To its end: nothing else may touch the files meanwhile.
-async fn begin(
-    storage: &Arc<dyn Storage>,
-    place: &Place,
-    install: &Install,
-    files: Files,
-) -> Result<Intake, Failed> {
+async fn begin(place: &Place, install: &Install, files: Files) -> Result<Intake, Failed> {
+    let storage = place.reader.storage();
     let (dir, identity) = (place.spec.dir.clone(), place.identity());
     let (index, term) = (install.index, install.term);
     let volume = Arc::clone(storage);

@@ -1,6 +1,5 @@
 //! The giving side of one transfer: what was asked for, in pieces, one read ahead.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -37,7 +36,6 @@ pub(super) enum Unserved {
 /// What all transfers share.
 #[derive(Debug)]
 pub(super) struct Counter {
-    pub(super) storage: Arc<dyn Storage>,
     pub(super) pace: Pace,
     pub(super) served_at_once: Semaphore,
 }
@@ -69,6 +67,7 @@ impl Counter {
         let files = Bounded::clipped(shipment.files().iter().copied());
         let manifest = SnapshotManifest { files, commit };
         line::send(line, vec![manifest.to_frame()]).await?;
+        let storage = place.reader.storage().as_ref();
         let resume = line::receive(line).await?;
         let SnapshotResume { have } = SnapshotResume::decode_frame(&resume.header, &resume.body)?;
         let fits = have.len() == shipment.files().len()
@@ -79,7 +78,7 @@ impl Counter {
         if !fits {
             return Err(Unserved::Resume);
         }
-        let bytes = self.pieces(shipment, &have, line).await?;
+        let bytes = self.pieces((storage, shipment), &have, line).await?;
         line::send(line, vec![SnapshotDone { bytes }.to_frame()]).await?;
         // The stream must live until the other side has read it; how that ends it tells the leader.
         match tokio::time::timeout(line::PATIENCE, line.receive()).await {
@@ -97,7 +96,7 @@ impl Counter {
         let point = (open.index, open.term);
         let commit: LogIndex = place.status.borrow().commit;
         let work = move || reader.ship(&checkpoints, point, commit);
-        job::run(&*self.storage, Lane::Read, work)
+        job::run(&**place.reader.storage(), Lane::Read, work)
             .await
             .map_err(|_| Lost)
     }
@@ -105,18 +104,18 @@ impl Counter {
     /// Sends what is missing of each file; answers how many bytes that was.
     async fn pieces(
         &self,
-        shipment: Shipment,
+        (storage, shipment): (&dyn Storage, Shipment),
         have: &[u64],
         line: &mut dyn Line,
     ) -> Result<u64, Unserved> {
         let mut sent = 0;
         let lens: Vec<u64> = shipment.files().iter().map(|file| file.len).collect();
         let mut places = Places::new(&lens, have);
-        let mut coming = places.next().map(|at| (at, self.read(shipment, at)));
+        let mut coming = places.next().map(|at| (at, read(storage, shipment, at)));
         while let Some(((file, at), reading)) = coming.take() {
             let (shipment, bytes) = reading.await.map_err(|_| Lost)?;
             let bytes = bytes?;
-            coming = places.next().map(|at| (at, self.read(shipment, at)));
+            coming = places.next().map(|at| (at, read(storage, shipment, at)));
             self.pace.pass(bytes.len()).await;
             sent += bytes.len() as u64;
             let file = u32::try_from(file).unwrap_or(u32::MAX);
@@ -126,13 +125,17 @@ impl Counter {
         }
         Ok(sent)
     }
+}
 
-    fn read(&self, mut shipment: Shipment, (file, at): (usize, u64)) -> oneshot::Receiver<Piece> {
-        job::run(&*self.storage, Lane::Read, move || {
-            let bytes = shipment.read(file, at, SNAPSHOT_CHUNK_BYTES_MAX);
-            (shipment, bytes)
-        })
-    }
+fn read(
+    storage: &dyn Storage,
+    mut shipment: Shipment,
+    (file, at): (usize, u64),
+) -> oneshot::Receiver<Piece> {
+    job::run(storage, Lane::Read, move || {
+        let bytes = shipment.read(file, at, SNAPSHOT_CHUNK_BYTES_MAX);
+        (shipment, bytes)
+    })
 }
 
 /// Where pieces begin: file after file, from what is there already.
