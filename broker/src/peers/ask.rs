@@ -75,6 +75,8 @@ pub(crate) async fn run(
             () = peer.redial.notified() => {
                 let current = peer.seen.lock().incarnation();
                 if current.is_some_and(|current| current != incarnation) {
+                    // The process that was heard of waits to be dialled.
+                    peer.redial.notify_one();
                     return Unreached::Lost("it was started again".to_owned());
                 }
             }

@@ -1,5 +1,6 @@
 //! Peers that come, go and come back, and what is known of them meanwhile.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_broker::peers::Channel;
@@ -8,6 +9,7 @@ use quorate_broker::peers::Reach;
 use quorate_broker::peers::Timings;
 use quorate_protocol::BrokerId;
 use quorate_protocol::Message;
+use tokio::sync::oneshot;
 
 use crate::peers::world::Cluster;
 use crate::peers::world::Setup;
@@ -85,6 +87,67 @@ async fn a_killed_peer_is_suspected_then_down_and_the_first_to_dial_is_dialled_a
     );
     one.wait_until_up(2).await;
     two.wait_until_up(1).await;
+}
+
+#[tokio::test]
+async fn a_peer_that_was_killed_and_started_again_replaces_its_dead_connections_at_once() {
+    let cluster = Arc::new(Cluster::of(2));
+    let never = Duration::from_secs(600);
+    // Nothing but the greeting of the new process can tell that the old one is dead.
+    let timings = Timings {
+        probe: never,
+        suspect: never,
+        down: never,
+        retry_min: never / 2,
+        retry_max: never,
+        ..Timings::default()
+    };
+    let one = cluster.start_as(
+        1,
+        Setup {
+            timings,
+            ..Setup::of(1)
+        },
+    );
+    let (kill, killed) = oneshot::channel::<()>();
+    let (there, cluster_there) = (oneshot::channel(), cluster.clone());
+    let (up, is_up) = there;
+    let process = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let two = cluster_there.start(2);
+            two.wait_until_up(1).await;
+            up.send(()).unwrap();
+            killed.await.unwrap();
+        });
+    });
+    within(is_up).await.unwrap();
+    one.wait_until_up(2).await;
+    kill.send(()).unwrap();
+    process.join().unwrap();
+    let again = Setup {
+        incarnation: 9,
+        starts: 2,
+        ..Setup::of(2)
+    };
+    let two = cluster.start_as(2, again);
+    two.wait_until_up(1).await;
+    one.wait_until_up(2).await;
+    let send = |message| {
+        one.peers
+            .send(two.id, Channel::METADATA, Lane::Append, vec![message]);
+    };
+    let arrived = async {
+        // Until the old connection is replaced, messages may be lost with it.
+        while two.metadata.count() == 0 {
+            send(numbered(1));
+            tokio::task::yield_now().await;
+        }
+    };
+    within(arrived).await;
 }
 
 #[tokio::test]
