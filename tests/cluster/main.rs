@@ -16,5 +16,6 @@ mod full_disk;
 mod kill;
 mod pause;
 mod retention;
+mod snapshot;
 mod subscribe;
 mod topic;
