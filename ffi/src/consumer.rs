@@ -55,6 +55,8 @@ struct Reading {
     subscription: Subscription,
     /// Taken to see whether something is there.
     ahead: Option<Ahead>,
+    /// Why a partition cannot be read on; then the end is not the one that was asked for.
+    broken: Option<quorate::Error>,
 }
 
 /// What comes next.
@@ -78,6 +80,16 @@ impl From<Option<quorate::Result<Record>>> for Ahead {
 impl Reading {
     /// At least one and at most `max` records; none at the end. Cancel-safe.
     async fn take(&mut self, max: usize) -> quorate::Result<Vec<Record>> {
+        let taken = self.take_next(max).await;
+        match (&taken, &self.broken) {
+            (Err(error), _) if error.gap().is_none() => self.broken = Some(error.clone()),
+            (Ok(records), Some(error)) if records.is_empty() => return Err(error.clone()),
+            _ => {}
+        }
+        taken
+    }
+
+    async fn take_next(&mut self, max: usize) -> quorate::Result<Vec<Record>> {
         match self.ahead.take() {
             None => self.subscription.next_batch(max).await,
             Some(Ahead::Failed(error)) => Err(error),
@@ -145,6 +157,7 @@ impl Consumer {
         let seeking = async {
             let mut reading = self.reading.lock().await;
             reading.ahead = None;
+            reading.broken = None;
             reading.subscription.seek(start).await
         };
         let executor = &self.client.executor;
@@ -216,6 +229,7 @@ pub unsafe extern "C" fn quorate_subscribe(
         let reading = Reading {
             subscription,
             ahead: None,
+            broken: None,
         };
         let consumer = Consumer {
             lag: AtomicU64::new(reading.lag()),

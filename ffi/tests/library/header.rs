@@ -93,9 +93,8 @@ fn the_header_is_fresh() {
 fn every_function_says_who_may_call_it_and_what_it_waits_for() {
     let header = std::fs::read_to_string(path()).unwrap();
     let mut functions = 0;
-    for (before, name) in declarations(&header) {
+    for (comment, name) in declarations(&header) {
         functions += 1;
-        let comment = before.rsplit_once("/**").map_or("", |(_, comment)| comment);
         let comment = comment.split_whitespace().collect::<Vec<_>>().join(" ");
         let comment = comment.replace("* ", "");
         assert!(comment.len() > 40, "{name} is not documented");
@@ -112,26 +111,16 @@ fn every_function_says_who_may_call_it_and_what_it_waits_for() {
     assert!(functions > 30, "{functions}");
 }
 
-/// Each function with what stands before it.
+/// Each function with the comment before it.
 pub(crate) fn declarations(header: &str) -> Vec<(&str, &str)> {
-    let mut found = Vec::new();
-    let mut start = 0;
-    for (at, _) in header.match_indices(");\n") {
-        let declaration = &header[start..at];
-        let code = declaration
-            .rsplit_once("*/")
-            .map_or(declaration, |(_, code)| code);
-        let name = code.split('(').next().unwrap_or_default();
-        let name = name.rsplit([' ', '*', '\n']).next().unwrap_or_default();
-        if name.starts_with("quorate_") {
-            let comment = declaration
-                .rsplit_once("*/")
-                .map_or("", |(comment, _)| comment);
-            found.push((comment, name));
-        }
-        start = at + 3;
-    }
-    found
+    let documented = header.split("/**").skip(1);
+    let documented = documented.filter_map(|part| part.split_once("*/"));
+    let functions = documented.filter_map(|(comment, code)| {
+        let (before, _) = code.split_once('(')?;
+        let name = before.rsplit([' ', '*', '\n']).next()?;
+        name.starts_with("quorate_").then_some((comment, name))
+    });
+    functions.collect()
 }
 
 #[test]

@@ -10,4 +10,5 @@ mod compilers;
 mod examples;
 mod header;
 mod place;
+mod programs;
 mod world;
