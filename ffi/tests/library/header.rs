@@ -143,3 +143,20 @@ fn the_header_compiles_without_a_warning_in_every_standard() {
     }
     assert!(checked >= C_STANDARDS.len() + CPP_STANDARDS.len());
 }
+
+#[test]
+fn the_cpp_classes_compile_without_a_warning() {
+    let dir = place::scratch();
+    let file = dir.path().join("classes.cpp");
+    std::fs::write(
+        &file,
+        "#include \"quorate.hpp\"\nint main() { return 0; }\n",
+    )
+    .unwrap();
+    let all = compilers().into_iter();
+    for compiler in all.filter(|compiler| compiler.language == Language::Cpp) {
+        for standard in ["c++17", "c++20"] {
+            compiler.check(&file, standard);
+        }
+    }
+}

@@ -9,6 +9,7 @@
 mod compilers;
 mod examples;
 mod header;
+mod packaging;
 mod place;
 mod programs;
 mod world;

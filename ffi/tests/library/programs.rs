@@ -105,7 +105,7 @@ fn the_programs_are_clean_under_valgrind() {
         return;
     }
     let dir = place::scratch();
-    for name in ["everything", "misuse", "callback", "logging"] {
+    for name in ["everything", "misuse", "callback"] {
         let world = World::new();
         let built = program(name, &[], &dir);
         let mut command = world.command("valgrind".as_ref());

@@ -111,6 +111,9 @@ impl World {
         command
             .env("XDG_CONFIG_HOME", self.dir.path())
             .env("QUORATE_CLIENT__SERVERS", &self.address)
+            // Under Valgrind everything takes long.
+            .env("QUORATE_CLIENT__CONNECT_TIMEOUT_MS", "60000")
+            .env("QUORATE_CLIENT__REQUEST_TIMEOUT_MS", "60000")
             .env("QUORATE_CLIENT__CA_FILE", &admin.ca_file)
             .env("QUORATE_CLIENT__CERT_FILE", &admin.cert_file)
             .env("QUORATE_CLIENT__KEY_FILE", admin.key_file.as_ref().unwrap())

@@ -24,7 +24,7 @@
 
 static inline quorate_client_t *connected(void) {
   quorate_client_t *client = NULL;
-  OK(quorate_connect(NULL, 30000, &client));
+  OK(quorate_connect(NULL, -1, &client));
   CHECK(client != NULL);
   return client;
 }
