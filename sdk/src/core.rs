@@ -8,7 +8,6 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use quorate_protocol::Body;
 use quorate_protocol::Bounded;
-use quorate_protocol::BrokerId;
 use quorate_protocol::ErrorClass;
 use quorate_protocol::ErrorCode;
 use quorate_protocol::InitProducer;
@@ -17,7 +16,6 @@ use quorate_protocol::MetadataReply;
 use quorate_protocol::MetadataRequest;
 use quorate_protocol::Op;
 use quorate_protocol::ProducerGranted;
-use quorate_protocol::Text;
 use quorate_protocol::TopicInfo;
 use quorate_protocol::TopicName;
 use tokio::runtime::Handle;
@@ -30,22 +28,19 @@ use crate::clock::Clock;
 use crate::config::Options;
 use crate::connection::Dialer;
 use crate::connection::Link;
-use crate::connection::Rejected;
 use crate::error::Error;
 use crate::error::Result;
 use crate::event::EventBus;
 use crate::pool::Pool;
 use crate::producer::Budget;
 use crate::producer::Producers;
-use crate::retry::Retry;
 use crate::stats::Counters;
-use crate::topology::Spot;
 use crate::topology::Topology;
 
 /// How long a broker may be silent before others are asked about it.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(300);
 /// How long the others may take.
-const PROBE_LIMIT: Duration = Duration::from_secs(1);
+pub(crate) const PROBE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Options, connections, knowledge and tasks of one client.
 #[derive(Debug)]
@@ -65,7 +60,7 @@ pub(crate) struct Core {
     /// One question about a topic at a time: many may wait for the same answer.
     asking: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
     /// Topics whose leader is being asked about.
-    probing: Mutex<BTreeSet<String>>,
+    pub(crate) probing: Mutex<BTreeSet<String>>,
 }
 
 impl Core {
@@ -136,7 +131,7 @@ impl Core {
     }
 
     /// Takes in an answer about a topic; the topic, if it is there.
-    fn learn(&self, name: &str, reply: &MetadataReply) -> Option<Arc<TopicInfo>> {
+    pub(crate) fn learn(&self, name: &str, reply: &MetadataReply) -> Option<Arc<TopicInfo>> {
         self.pool.learn_brokers(&reply.brokers);
         self.topology.learn(reply);
         // Every broker is to tell when it changes.
@@ -230,87 +225,6 @@ impl Core {
                 Ok(answer) => Ok(answer),
                 Err(_) => asked.await,
             },
-        }
-    }
-
-    /// Somebody waits for `broker` on this topic and hears nothing: does it still lead there?
-    pub(crate) fn probe(self: &Arc<Self>, name: &str, broker: BrokerId) {
-        self.pool.suspect(broker);
-        if !self.probing.lock().insert(name.to_owned()) {
-            return;
-        }
-        let (core, name) = (Arc::clone(self), name.to_owned());
-        self.tracker.spawn(async move {
-            let cancel = core.cancel.clone();
-            let asked = tokio::time::timeout(PROBE_LIMIT, core.ask_another(&name, broker));
-            // Without an answer the next look asks again.
-            let _asked = tokio::select! {
-                asked = asked => asked.is_ok(),
-                () = cancel.cancelled() => false,
-            };
-            core.probing.lock().remove(&name);
-        });
-    }
-
-    async fn ask_another(&self, name: &str, broker: BrokerId) -> Result<()> {
-        let Some(link) = self.pool.other_than(broker) else {
-            return Ok(());
-        };
-        let question = MetadataRequest {
-            topics: Bounded::clipped([Text::clipped(name)]),
-            create: false,
-        };
-        let reply = link.request(Op::METADATA, &question, PROBE_LIMIT).await?;
-        self.learn(name, &reply);
-        Ok(())
-    }
-
-    /// Waits before a stream is opened again: no longer than until somebody leads anew, or until
-    /// somebody else than `tried` leads and one more redirect is fine.
-    pub(crate) async fn pause(
-        &self,
-        spot: Spot<'_>,
-        tried: Option<BrokerId>,
-        retry: &mut Retry,
-        wait: Duration,
-    ) {
-        let known = self.topology.leader(spot).map(|(leader, _)| leader);
-        let elsewhere = known.is_some() && known != tried;
-        let time = tokio::time::sleep(wait);
-        let renewed = self.topology.renewed(spot);
-        tokio::pin!(time, renewed);
-        tokio::select! {
-            () = &mut time => return,
-            () = &mut renewed => return,
-            _ = self.topology.moved(spot, tried), if !elsewhere => {}
-        }
-        if !retry.hop(self.clock.monotonic()) {
-            tokio::select! {
-                () = time => {}
-                () = renewed => {}
-            }
-        }
-    }
-
-    /// Waits for `work` that needs `leader` to answer, unless another broker is known to lead: it
-    /// is asked about while the answer is late.
-    pub(crate) async fn while_led<T>(
-        self: &Arc<Self>,
-        spot: Spot<'_>,
-        leader: BrokerId,
-        work: impl Future<Output = Result<T, Rejected>>,
-    ) -> Result<T, Rejected> {
-        let probing = async {
-            loop {
-                tokio::time::sleep(PATIENCE).await;
-                self.probe(spot.name, leader);
-            }
-        };
-        tokio::select! {
-            biased;
-            done = work => done,
-            now = self.topology.moved(spot, Some(leader)) => Err(Rejected::moved(now)),
-            () = probing => Err(Rejected::moved(leader)),
         }
     }
 }

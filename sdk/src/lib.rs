@@ -14,6 +14,7 @@ mod consumer;
 mod core;
 mod error;
 mod event;
+mod leader;
 mod level;
 mod message;
 mod pool;

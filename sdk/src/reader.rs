@@ -24,7 +24,6 @@ use quorate_protocol::TopicId;
 use quorate_protocol::Until;
 use tokio::time::timeout;
 
-use crate::backoff::random;
 use crate::client::Handle;
 use crate::config::Options;
 use crate::config::ReadOptions;
@@ -44,6 +43,7 @@ use crate::record::Page;
 use crate::record::Record;
 use crate::retry::Retry;
 use crate::topology::Spot;
+use crate::topology::Tried;
 use crate::topology::partition;
 
 /// The most bytes of batches one page asks for.
@@ -216,18 +216,9 @@ impl Read {
                 return Err(error);
             }
             *refused = Some(error.clone());
-            let tried = attempt.tried;
-            let elsewhere = attempt
-                .topic
-                .is_some_and(|topic| core.topology.redirect(self.spot(topic), tried, leader));
-            if elsewhere && retry.hop(core.clock.monotonic()) {
-                continue;
-            }
-            if !elsewhere {
-                core.topology.doubt(&self.topic, attempt.seen);
-            }
-            let wait = retry.wait(random());
-            tokio::time::sleep(error.retry_after().unwrap_or(wait)).await;
+            let spot = self.spot(attempt.topic);
+            core.before_next(spot, &attempt.tried, &error, leader, &mut retry)
+                .await;
         }
     }
 
@@ -242,17 +233,16 @@ impl Read {
     async fn attempt(&self, attempt: &mut Attempt) -> Result<Page, Rejected> {
         let core = &self.handle.core;
         let topic = core.topic(&self.topic, false).await?;
-        attempt.topic = Some(topic.id);
-        attempt.seen = core.topology.version();
+        attempt.topic = topic.id;
         let id = PartitionId::new(self.options.partition);
-        let Some(known) = partition(&topic, id) else {
+        if partition(&topic, id).is_none() {
             let message = format!("there is no partition {id} of `{}`", self.topic);
             return Err(Error::new(ErrorCode::UNKNOWN_PARTITION, message).into());
-        };
-        let Some(leader) = known.leader else {
+        }
+        attempt.tried = core.topology.attempt(self.spot(topic.id));
+        let Some(leader) = attempt.tried.leader else {
             return Err(Error::new(ErrorCode::LEADER_UNKNOWN, "it has no leader now").into());
         };
-        attempt.tried = Some(leader);
         let reading = self.read_from(topic.id, leader);
         let read = core.while_led(self.spot(topic.id), leader, reading).await;
         read.map_err(Rejected::unless_behind)
@@ -308,11 +298,8 @@ impl IntoFuture for Read {
 /// What one attempt to read went by.
 #[derive(Debug, Default)]
 struct Attempt {
-    topic: Option<TopicId>,
-    /// Who was taken for the leader.
-    tried: Option<BrokerId>,
-    /// The topology that said so.
-    seen: u64,
+    topic: TopicId,
+    tried: Tried,
 }
 
 /// Collects the answer to one read.

@@ -65,6 +65,28 @@ pub(crate) struct Spot<'a> {
     pub(crate) partition: PartitionId,
 }
 
+/// What an attempt with a partition went by.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Tried {
+    /// Who was taken for the leader.
+    pub(crate) leader: Option<BrokerId>,
+    /// In which term.
+    pub(crate) term: Option<Term>,
+    /// The topology that said so.
+    pub(crate) seen: u64,
+}
+
+/// Who leads instead of the one that was tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Elsewhere {
+    /// Somebody in another term.
+    Renewed,
+    /// Somebody else, as somebody said.
+    Named,
+    /// Nobody is known.
+    Nobody,
+}
+
 impl Topology {
     pub(crate) fn new(events: EventBus) -> Self {
         Self {
@@ -154,21 +176,37 @@ impl Topology {
         });
     }
 
-    /// Whether somebody else than `tried` leads by now, or is named as leader.
+    /// Whom to try as leader of a partition.
+    pub(crate) fn attempt(&self, spot: Spot<'_>) -> Tried {
+        let known = self.leader(spot);
+        Tried {
+            leader: known.map(|(leader, _)| leader),
+            term: known.map(|(_, term)| term),
+            seen: self.version(),
+        }
+    }
+
+    /// Who leads by now, after an attempt failed and perhaps named somebody.
     pub(crate) fn redirect(
         &self,
         spot: Spot<'_>,
-        tried: Option<BrokerId>,
+        tried: &Tried,
         named: Option<BrokerId>,
-    ) -> bool {
-        let known = |topology: &Self| topology.leader(spot).map(|(leader, _)| leader);
-        if known(self) == tried
+    ) -> Elsewhere {
+        let mut known = self.leader(spot);
+        if known.is_some() && known.map(|(_, term)| term) != tried.term {
+            return Elsewhere::Renewed;
+        }
+        if known.map(|(leader, _)| leader) == tried.leader
             && let Some(named) = named
         {
             self.hint(spot, named);
+            known = self.leader(spot);
         }
-        let known = known(self);
-        known.is_some() && known != tried
+        match known {
+            Some((leader, _)) if Some(leader) != tried.leader => Elsewhere::Named,
+            _ => Elsewhere::Nobody,
+        }
     }
 
     /// A leader has proved to be it by an answer in this term.
@@ -194,9 +232,8 @@ impl Topology {
         self.until(spot, |now, _| Some(now) != leader).await
     }
 
-    /// Resolves once a leader of another term is known than now. Cancel-safe.
-    pub(crate) async fn renewed(&self, spot: Spot<'_>) {
-        let known = self.leader(spot).map(|(_, term)| term);
+    /// Resolves once a leader of another term is known. Cancel-safe.
+    pub(crate) async fn renewed(&self, spot: Spot<'_>, known: Option<Term>) {
         self.until(spot, |_, term| Some(term) != known).await;
     }
 

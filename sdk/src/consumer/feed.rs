@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_protocol::Body;
-use quorate_protocol::BrokerId;
 use quorate_protocol::Credit;
 use quorate_protocol::CreditGrant;
 use quorate_protocol::End as EndFrame;
@@ -32,7 +31,6 @@ use quorate_protocol::Until;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::backoff::random;
 use crate::config::OnTruncated;
 use crate::config::WhenSlow;
 use crate::connection::Frame;
@@ -50,7 +48,7 @@ use crate::record::Gap;
 use crate::record::GapReason;
 use crate::retry::Retry;
 use crate::topology::Spot;
-use crate::topology::partition;
+use crate::topology::Tried;
 
 /// No end by offset.
 const NEVER: Offset = Offset::new(u64::MAX);
@@ -80,10 +78,7 @@ pub(super) struct Progressed {
     until: Offset,
     /// The end by time.
     until_us: u64,
-    /// Who was taken for the leader last.
-    tried: Option<BrokerId>,
-    /// The topology that said so.
-    seen: u64,
+    tried: Tried,
     /// Bytes received on the current stream.
     received: u64,
     /// Credit granted on the current stream.
@@ -97,8 +92,7 @@ impl Default for Progressed {
             accepted: false,
             until: NEVER,
             until_us: u64::MAX,
-            tried: None,
-            seen: 0,
+            tried: Tried::default(),
             received: 0,
             granted: 0,
         }
@@ -220,8 +214,7 @@ impl Feed {
         Ok(())
     }
 
-    /// Waits before the next attempt: not at all if another broker is known to lead and redirects
-    /// are not too many.
+    /// Waits before the next attempt.
     async fn pause(&self, rejected: &Rejected, retry: &mut Retry) {
         match rejected.error.code() {
             ErrorCode::OFFSET_OUT_OF_RANGE => return,
@@ -232,18 +225,10 @@ impl Feed {
             }),
             _ => {}
         }
-        let (topology, clock, spot) = (&self.core.topology, self.core.clock, self.spot());
-        let tried = self.progress.tried;
-        let elsewhere = topology.redirect(spot, tried, rejected.leader);
-        if elsewhere && retry.hop(clock.monotonic()) {
-            return;
-        }
-        if !elsewhere {
-            topology.doubt(spot.name, self.progress.seen);
-        }
-        let wait = retry.wait(random());
-        let wait = rejected.error.retry_after().unwrap_or(wait);
-        self.core.pause(spot, tried, retry, wait).await;
+        let Rejected { error, leader } = rejected;
+        let (core, tried) = (&self.core, &self.progress.tried);
+        core.before_next(self.spot(), tried, error, *leader, retry)
+            .await;
     }
 
     fn spot(&self) -> Spot<'_> {
@@ -255,18 +240,16 @@ impl Feed {
     }
 
     async fn open(&mut self) -> Result<Stream, Rejected> {
-        self.progress.tried = None;
+        self.progress.tried = Tried::default();
         let topic = self.core.topic(&self.topic, false).await?;
-        self.progress.seen = self.core.topology.version();
         if topic.id != self.topic_id {
             let message = "the topic was deleted and created again";
             return Err(Error::new(ErrorCode::UNKNOWN_TOPIC, message).into());
         }
-        let known = partition(&topic, self.queue.id);
-        let Some(leader) = known.and_then(|known| known.leader) else {
+        self.progress.tried = self.core.topology.attempt(self.spot());
+        let Some(leader) = self.progress.tried.leader else {
             return Err(Error::new(ErrorCode::LEADER_UNKNOWN, "it has no leader now").into());
         };
-        self.progress.tried = Some(leader);
         let credit = self.queue.room().max(1);
         let credit = u64::try_from(credit).unwrap_or(u64::MAX);
         let open = self.stream_open(credit);

@@ -12,7 +12,6 @@ use quorate_protocol::ProduceParams;
 use quorate_protocol::StreamOpen;
 use quorate_protocol::StreamType;
 
-use crate::backoff::random;
 use crate::connection::PRIORITY_PRODUCE;
 use crate::connection::Rejected;
 use crate::connection::Stream;
@@ -27,7 +26,7 @@ use crate::producer::pump::Stall;
 use crate::producer::pump::pump;
 use crate::producer::pump::while_expiring;
 use crate::retry::Retry;
-use crate::topology::partition;
+use crate::topology::Tried;
 
 /// Serves a lane until its producer is closed and everything is answered.
 pub(super) async fn run(lane: Arc<Lane>) {
@@ -60,10 +59,7 @@ enum Renew {
 struct Attempt {
     /// Under the old identity a sequence would be missing.
     renew: Renew,
-    /// Who was taken for the leader.
-    tried: Option<BrokerId>,
-    /// The topology that said so.
-    seen: u64,
+    tried: Tried,
 }
 
 async fn serve(lane: &Arc<Lane>) {
@@ -89,7 +85,7 @@ async fn serve(lane: &Arc<Lane>) {
         match error.code().class() {
             // What a leader had receipted and not replicated was lost with it, as level `leader`
             // allows; the sequence goes on without it.
-            ErrorClass::Fenced if attempt.tried.is_some() && lost_receipts(lane, &error) => {
+            ErrorClass::Fenced if attempt.tried.leader.is_some() && lost_receipts(lane, &error) => {
                 attempt.renew = Renew::Keeping;
                 pause(lane, &error, ended.leader, &attempt, &mut retry).await;
             }
@@ -143,8 +139,7 @@ async fn wait_for_work(lane: &Lane) -> bool {
     }
 }
 
-/// Waits before the next attempt, while what is too old expires: not at all if another broker is
-/// known to lead and redirects are not too many.
+/// Waits before the next attempt, while what is too old expires.
 async fn pause(
     lane: &Lane,
     error: &Error,
@@ -152,7 +147,7 @@ async fn pause(
     attempt: &Attempt,
     retry: &mut Retry,
 ) {
-    let (core, spot) = (&lane.common.core, lane.spot());
+    let core = &lane.common.core;
     if error.code().class() == ErrorClass::Throttled {
         core.events.publish(Event::Throttled {
             topic: Arc::clone(&lane.place.topic),
@@ -160,17 +155,7 @@ async fn pause(
             error: error.clone(),
         });
     }
-    let now = core.clock.monotonic();
-    let elsewhere = core.topology.redirect(spot, attempt.tried, named);
-    if elsewhere && retry.hop(now) {
-        return;
-    }
-    if !elsewhere {
-        core.topology.doubt(spot.name, attempt.seen);
-    }
-    let wait = retry.wait(random());
-    let wait = error.retry_after().unwrap_or(wait);
-    let waiting = core.pause(spot, attempt.tried, retry, wait);
+    let waiting = core.before_next(lane.spot(), &attempt.tried, error, named, retry);
     while_expiring(lane, &mut Stall::default(), waiting).await;
 }
 
@@ -178,20 +163,18 @@ async fn pause(
 async fn open(lane: &Lane, attempt: &mut Attempt) -> Result<Stream, Rejected> {
     let opening = async {
         let core = &lane.common.core;
-        attempt.tried = None;
+        attempt.tried = Tried::default();
         start_over(lane, core, attempt.renew).await?;
         attempt.renew = Renew::No;
         let topic = core.topic(&lane.place.topic, false).await?;
-        attempt.seen = core.topology.version();
         if topic.id != lane.common.topic_id {
             let message = "the topic was deleted and created again; open a new producer";
             return Err(Error::new(ErrorCode::UNKNOWN_PRODUCER, message).into());
         }
-        let known = partition(&topic, lane.place.partition);
-        let Some(leader) = known.and_then(|known| known.leader) else {
+        attempt.tried = core.topology.attempt(lane.spot());
+        let Some(leader) = attempt.tried.leader else {
             return Err(Error::new(ErrorCode::LEADER_UNKNOWN, "it has no leader now").into());
         };
-        attempt.tried = Some(leader);
         let open = stream_open(lane, core);
         let opening = core.pool.open(Some(leader), &open, PRIORITY_PRODUCE);
         let opened = core.while_led(lane.spot(), leader, opening).await;

@@ -222,6 +222,39 @@ async fn a_broker_that_leaves_is_replaced_by_the_one_it_names() {
 }
 
 #[tokio::test]
+async fn a_page_comes_from_whoever_leads_by_then() {
+    let mut fakes = Fakes::start(3).await;
+    let client = fakes.client().await;
+    let producer = producer(&client).await;
+    receipts(send(&producer, 0..100).await, 0).await;
+    settled(&fakes, &client).await;
+    fakes.kill(1);
+    fakes.lead(2);
+    let (page, took) = timed(client.read("orders").into_future()).await;
+    let page = page.unwrap();
+    assert!(took < SOON, "{took:?}");
+    assert_eq!(page.records.len(), 100);
+    assert!(
+        page.records
+            .iter()
+            .all(|record| &*record.broker == "broker-2")
+    );
+}
+
+#[tokio::test]
+async fn a_question_that_one_broker_leaves_open_is_asked_of_another() {
+    let mut fakes = Fakes::start(3).await;
+    let client = fakes.client().await;
+    let producer = producer(&client).await;
+    receipts(send(&producer, 0..1).await, 0).await;
+    settled(&fakes, &client).await;
+    fakes.kill(1);
+    let topics = within(client.admin().topics()).await.unwrap();
+    assert!(topics.is_empty());
+    assert_ne!(fakes.asked().last(), Some(&1));
+}
+
+#[tokio::test]
 async fn a_client_that_only_looks_keeps_one_connection_and_a_producer_two() {
     let fakes = Fakes::start(3).await;
     let client = fakes.client().await;

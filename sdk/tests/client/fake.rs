@@ -45,6 +45,7 @@ use quorate_protocol::Pong;
 use quorate_protocol::ProducerEpoch;
 use quorate_protocol::ProducerGranted;
 use quorate_protocol::ProducerId;
+use quorate_protocol::ReadEnd;
 use quorate_protocol::Reply;
 use quorate_protocol::Request;
 use quorate_protocol::SessionId;
@@ -59,6 +60,7 @@ use quorate_protocol::Term;
 use quorate_protocol::Text;
 use quorate_protocol::TopicId;
 use quorate_protocol::TopicInfo;
+use quorate_protocol::TopicList;
 use quorate_protocol::TopicSettings;
 use quorate_protocol::TopologyUpdate;
 use quorate_protocol::records_header;
@@ -506,6 +508,9 @@ impl Pipe {
 
     async fn stream(mut self) -> Option<()> {
         let (open, _) = next::<StreamOpen>(&mut self.receive).await?;
+        if open.stream == StreamType::ADMIN {
+            return self.administer().await;
+        }
         let (leads, hint, end) = self.shared.change(|state| {
             state.asked.push(self.id);
             let redirect = state.redirects.get(&self.id).copied();
@@ -532,6 +537,7 @@ impl Pipe {
                     _ => end,
                 }
             }
+            StreamType::READ => 0,
             _ => end,
         };
         let accept = StreamAccept {
@@ -544,8 +550,48 @@ impl Pipe {
         match open.stream {
             StreamType::PRODUCE => self.produce().await,
             StreamType::SUBSCRIBE => self.feed(start).await,
+            StreamType::READ => self.page().await,
             other => panic!("nobody taught the fakes {other:?}"),
         }
+    }
+
+    /// Answers a list of no topics.
+    async fn administer(mut self) -> Option<()> {
+        let (request, _) = next::<Request>(&mut self.receive).await?;
+        assert_eq!(request.op, Op::LIST_TOPICS);
+        self.shared.change(|state| state.asked.push(self.id));
+        let list = TopicList {
+            topics: Bounded::empty(),
+        };
+        let reply = Reply {
+            correlation: request.correlation,
+            code: ErrorCode::OK,
+            detail: Text::default(),
+            retry_after_ms: 0,
+            body: Blob::new(list.to_bytes()).unwrap(),
+        };
+        self.say(&reply).await?;
+        self.send.finish().ok()
+    }
+
+    /// Sends the whole log.
+    async fn page(mut self) -> Option<()> {
+        let (log, end) = {
+            let state = self.shared.state.lock();
+            (state.log.clone(), state.end())
+        };
+        for stored in log {
+            let len = u32::try_from(stored.bytes.len()).unwrap();
+            self.send.write_all(&records_header(len)).await.ok()?;
+            self.send.write_all(&stored.bytes).await.ok()?;
+        }
+        let end = ReadEnd {
+            next: Offset::new(end),
+            log_start: Offset::ZERO,
+            high_watermark: Offset::new(end),
+        };
+        self.say(&end).await?;
+        self.send.finish().ok()
     }
 
     async fn produce(mut self) -> Option<()> {
