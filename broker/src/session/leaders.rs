@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_protocol::BrokerId;
-use quorate_protocol::PartitionId;
 use quorate_protocol::Term;
 use quorate_protocol::TopicId;
 use tokio::sync::watch;
@@ -39,21 +38,22 @@ impl News {
 }
 
 /// Who leads a partition, and in which term.
-pub(super) type Lead = (Option<BrokerId>, Term);
+pub(super) type Lead = (BrokerId, Term);
 
 /// Compares who leads with who led.
 #[derive(Debug, Default)]
 struct Comparison {
-    leads: BTreeMap<TopicId, Vec<Lead>>,
+    leads: BTreeMap<TopicId, Vec<Option<Lead>>>,
     news: News,
 }
 
 impl Comparison {
     /// Takes in who leads each partition of each topic now; the news, if there are any.
-    fn take(&mut self, now: BTreeMap<TopicId, Vec<Lead>>) -> Option<News> {
+    fn take(&mut self, now: BTreeMap<TopicId, Vec<Option<Lead>>>) -> Option<News> {
         let before = std::mem::replace(&mut self.leads, now);
         let number = self.news.number + 1;
-        let differs = |(id, leads): &(&TopicId, &Vec<Lead>)| before.get(*id) != Some(*leads);
+        let differs =
+            |(id, leads): &(&TopicId, &Vec<Option<Lead>>)| before.get(*id) != Some(*leads);
         let changed = self.leads.iter().filter(differs);
         let changed: Vec<TopicId> = changed.map(|(id, _)| *id).collect();
         self.news
@@ -77,9 +77,7 @@ pub(super) async fn follow(service: &Service, news: &watch::Sender<Arc<News>>) {
         changes.mark_unchanged();
         let topology = service.topology();
         let leads = topology.topics().map(|topic| {
-            let partitions = (0u32..).zip(&topic.partitions);
-            let leads = partitions
-                .map(|(number, at)| service.lead(topic.id, PartitionId::new(number), at.group));
+            let leads = topic.partitions.iter().map(|at| service.lead(at.group));
             (topic.id, leads.collect())
         });
         if let Some(latest) = comparison.take(leads.collect()) {
@@ -96,10 +94,10 @@ pub(super) async fn follow(service: &Service, news: &watch::Sender<Arc<News>>) {
 mod tests {
     use super::*;
 
-    fn led(topics: &[(u128, u16, u64)]) -> BTreeMap<TopicId, Vec<Lead>> {
+    fn led(topics: &[(u128, u16, u64)]) -> BTreeMap<TopicId, Vec<Option<Lead>>> {
         let topics = topics.iter().map(|(id, broker, term)| {
-            let lead = (Some(BrokerId::new(*broker)), Term::new(*term));
-            (TopicId::new(*id), vec![lead])
+            let lead = (BrokerId::new(*broker), Term::new(*term));
+            (TopicId::new(*id), vec![Some(lead)])
         });
         topics.collect()
     }

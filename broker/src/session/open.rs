@@ -70,9 +70,8 @@ fn why_absent(session: &Session, topic: TopicId, partition: PartitionId) -> Refu
             format!("{place} is not open here yet; if that lasts, the broker's log says why");
         return Refusal::new(ErrorCode::LEADER_NOT_READY, detail).retry_after_ms(50);
     }
-    let (leader, _) = session
-        .service()
-        .lead(topic.id, partition, assignment.group);
+    let leader = session.service().lead(assignment.group);
+    let leader = leader.map(|(leader, _)| leader);
     let preferred = assignment.replicas.first().map(|replica| replica.broker);
     Refusal::new(
         ErrorCode::NOT_LEADER,
@@ -83,9 +82,9 @@ fn why_absent(session: &Session, topic: TopicId, partition: PartitionId) -> Refu
 
 /// The broker that leads a partition that is open here, if it is known and another one.
 pub(super) fn leader_elsewhere(session: &Session, partition: &Partition) -> Option<BrokerId> {
-    let (spec, service) = (partition.spec(), session.service());
-    let (leader, _) = service.lead(spec.topic, spec.partition, spec.group);
-    leader.filter(|leader| *leader != service.broker())
+    let service = session.service();
+    let (leader, _) = service.lead(partition.spec().group)?;
+    (leader != service.broker()).then_some(leader)
 }
 
 /// Waits until this broker leads the partition and serves it, at most until the deadline.

@@ -13,7 +13,6 @@ use quorate_protocol::GroupId;
 use quorate_protocol::PartitionId;
 use quorate_protocol::ProducerId;
 use quorate_protocol::SessionId;
-use quorate_protocol::Term;
 use quorate_protocol::TopicId;
 use tokio::sync::watch;
 
@@ -136,20 +135,14 @@ impl Service {
         self.parts.partitions.get(topic, partition)
     }
 
-    /// Who leads a partition, as far as this broker knows, and in which term.
-    pub(super) fn lead(&self, topic: TopicId, partition: PartitionId, _group: GroupId) -> Lead {
-        match self.partition(topic, partition) {
-            Some(partition) => {
-                let status = partition.describe();
-                (status.leader, status.term)
-            }
-            None => (None, Term::ZERO),
-        }
+    /// Who leads a group, as far as this broker knows, and in which term.
+    pub(super) fn lead(&self, group: GroupId) -> Option<Lead> {
+        self.parts.metadata.leader_of(group)
     }
 
     /// Rises when somebody else leads a partition than before.
     pub(super) fn leader_changes(&self) -> watch::Receiver<u64> {
-        self.parts.partitions.leaderships()
+        self.parts.metadata.leaders().changed()
     }
 
     /// Topics whose leaders changed.
@@ -161,7 +154,7 @@ impl Service {
     pub(super) fn successors(&self) -> Vec<BrokerId> {
         let topology = self.topology();
         let others = topology.brokers().iter().filter(|(id, broker)| {
-            **id != self.parts.broker && !broker.draining && !broker.client_address.is_empty()
+            **id != self.parts.broker && broker.may_lead() && !broker.client_address.is_empty()
         });
         others.map(|(id, _)| *id).collect()
     }
