@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::Weak;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -37,8 +38,7 @@ const JOIN_TIME_MAX: Duration = Duration::from_secs(2);
 /// Of a question that a follower passes on: it is not passed on again.
 const PASSED_ON: Bytes = Bytes::from_static(&[1]);
 
-/// What answers.
-#[derive(Clone)]
+/// What the answers come from.
 pub(super) struct Desk {
     pub(super) proposer: Arc<Proposer>,
     pub(super) leaders: Leaders,
@@ -50,10 +50,19 @@ impl fmt::Debug for Desk {
     }
 }
 
-impl Answers for Desk {
+/// Answers as long as the metadata lives. It must not keep it alive: whoever carries the questions
+/// is part of it.
+#[derive(Debug)]
+pub(super) struct Clerk(pub(super) Weak<Desk>);
+
+impl Answers for Clerk {
     fn answer(&self, from: BrokerId, op: Op, body: Bytes) -> Boxed<Result<Bytes, PeerError>> {
-        let desk = self.clone();
+        let desk = self.0.upgrade();
         Box::pin(async move {
+            let Some(desk) = desk else {
+                let detail = "the broker is shutting down".to_owned();
+                return Err(refusal(ErrorCode::DRAINING, detail));
+            };
             match op {
                 Op::PEER_FORWARD => desk.forwarded(from, &body).await,
                 Op::PEER_JOIN => desk.joined(body).await,

@@ -31,6 +31,7 @@ use tokio::sync::watch;
 use crate::auth::PrincipalKey;
 use crate::clock::Clock;
 use crate::metadata::command::Command;
+use crate::metadata::desk::Desk;
 use crate::metadata::error::MetadataError;
 use crate::metadata::leaders::Leaders;
 use crate::metadata::machine::View;
@@ -72,6 +73,8 @@ pub(super) struct Shared {
     pub(super) blocks: Mutex<BTreeMap<PrincipalKey, Block>>,
     pub(super) followed: watch::Receiver<u64>,
     pub(super) office: Office,
+    /// What other brokers are answered from.
+    pub(super) _desk: Arc<Desk>,
 }
 
 impl fmt::Debug for Metadata {

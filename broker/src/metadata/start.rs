@@ -21,6 +21,7 @@ use crate::metadata::bootstrap::enter;
 use crate::metadata::bootstrap::group_spec;
 use crate::metadata::bootstrap::join;
 use crate::metadata::colleagues::Colleagues;
+use crate::metadata::desk::Clerk;
 use crate::metadata::desk::Desk;
 use crate::metadata::error::MetadataError;
 use crate::metadata::follow::Follower;
@@ -158,7 +159,7 @@ impl Metadata {
         let registry = environment.registry.clone();
         let leaders = Leaders::new(config.id, registry.clone(), environment.peers.clone());
         let entered = report(&environment, &proposer, &leaders);
-        answer_others(&proposer, &leaders);
+        let desk = answer_others(&proposer, &leaders);
         let entering = enter(&config, &proposer).await;
         entering.map_err(StartError::Register)?;
         entered.store(true, Ordering::Relaxed);
@@ -200,6 +201,7 @@ impl Metadata {
             blocks: Mutex::default(),
             followed,
             office,
+            _desk: desk,
         });
         let epoch = metadata.topology().epoch();
         metadata.until_followed(epoch).await;
@@ -266,14 +268,16 @@ async fn found(config: &Config, environment: &Environment) -> Result<Founding, S
     Ok(founding)
 }
 
-fn answer_others(proposer: &Arc<Proposer>, leaders: &Leaders) {
+/// Answers other brokers for as long as the desk is kept.
+fn answer_others(proposer: &Arc<Proposer>, leaders: &Leaders) -> Arc<Desk> {
+    let desk = Arc::new(Desk {
+        proposer: Arc::clone(proposer),
+        leaders: leaders.clone(),
+    });
     if let Some(peers) = &proposer.colleagues().peers {
-        let desk = Desk {
-            proposer: Arc::clone(proposer),
-            leaders: leaders.clone(),
-        };
-        peers.answer_with(Arc::new(desk));
+        peers.answer_with(Arc::new(Clerk(Arc::downgrade(&desk))));
     }
+    desk
 }
 
 /// Tells whoever sends to other brokers which there are, until the broker stops.
