@@ -16,7 +16,6 @@ use quorate_protocol::DeleteTopic;
 use quorate_protocol::ErrorCode;
 use quorate_protocol::GroupId;
 use quorate_protocol::InitProducer;
-use quorate_protocol::PartitionId;
 use quorate_protocol::ProducerEpoch;
 use quorate_protocol::ProducerGranted;
 use quorate_protocol::ProducerId;
@@ -27,6 +26,7 @@ use quorate_protocol::TopicId;
 use quorate_protocol::TopicName;
 use quorate_protocol::TopicSettings;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::auth::PrincipalKey;
 use crate::clock::Clock;
@@ -43,11 +43,11 @@ use crate::metadata::report::Vitals;
 use crate::metadata::start::Config;
 use crate::metadata::start::Entropy;
 use crate::metadata::state::Effect;
+use crate::metadata::state::REPLICAS_DEFAULT;
 use crate::metadata::status::Sight;
 use crate::metadata::topology::Topic;
 use crate::metadata::topology::Topology;
 use crate::metadata::validate;
-use crate::partition::Leadership;
 use crate::partition::Registry;
 
 /// How long a new topic's partitions are waited for; a client that comes earlier retries.
@@ -152,7 +152,7 @@ impl Metadata {
     /// Gives away all leaderships that another broker can take, group 0's included, in this time.
     /// Cancel safe.
     pub async fn hand_over(&self, deadline: Duration) {
-        let handed_over = tokio::time::timeout(deadline, self.shared.office.hand_over()).await;
+        let handed_over = timeout(deadline, self.shared.office.hand_over()).await;
         if handed_over != Ok(true) {
             let led = self.shared.registry.led().len();
             tracing::info!(led, "not every leadership could be given away");
@@ -204,11 +204,10 @@ impl Metadata {
             segment_bytes: self.shared.registry.segment_bytes(),
         };
         match self.change(&command).await {
-            Ok(Effect::Created { id, epoch }) => self.settled(id, epoch).await,
+            Ok(Effect::Created { id, epoch }) => Ok(self.settled(id, epoch, request).await),
             Err(error) if error.code == ErrorCode::ALREADY_EXISTS && request.if_not_exists => {
-                let topology = self.topology();
-                let found = topology.topic_named(&name);
-                found.map(|topic| created(topic, false)).ok_or(error)
+                let found = self.until_named(&name).await;
+                found.map(|topic| created(&topic, false)).ok_or(error)
             }
             Ok(_) => Err(unexpected()),
             Err(error) => Err(error),
@@ -257,16 +256,19 @@ impl Metadata {
     /// There is no such topic, or the change was not committed.
     pub async fn delete_topic(&self, request: &DeleteTopic) -> Result<TopicDeleted, MetadataError> {
         let name = validate::topic_name(request.name.as_str())?;
-        let topology = self.topology();
-        let Some(topic) = topology.topic_named(&name) else {
-            return Err(MetadataError::unknown_topic(name.as_str()));
-        };
         if request.dry_run {
+            let topology = self.topology();
+            let topic = topology.topic_named(&name);
+            let topic = topic.ok_or_else(|| MetadataError::unknown_topic(name.as_str()))?;
             return Ok(TopicDeleted { id: topic.id });
         }
         match self.change(&Command::Delete { name }).await? {
             Effect::Deleted { id, epoch } => {
-                self.settle(self.until_followed(epoch)).await;
+                self.settle(async {
+                    self.until_known(epoch).await;
+                    self.until_followed(epoch).await;
+                })
+                .await;
                 Ok(TopicDeleted { id })
             }
             _ => Err(unexpected()),
@@ -371,32 +373,36 @@ impl Metadata {
         Err(MetadataError::new(ErrorCode::QUOTA_EXCEEDED, detail))
     }
 
-    async fn settled(&self, id: TopicId, epoch: u64) -> Result<TopicCreated, MetadataError> {
-        // Another broker may have applied it before this one has.
-        self.settle(self.until_followed(epoch)).await;
+    /// The answer for a topic that was made, once clients can use it. The topology of this broker
+    /// may be behind the log for a moment, and the topic may be gone again.
+    async fn settled(&self, id: TopicId, epoch: u64, request: &CreateTopic) -> TopicCreated {
+        self.settle(async {
+            self.until_known(epoch).await;
+            if let Some(topic) = self.topology().topic(id) {
+                self.until_led(topic).await;
+            }
+            self.until_followed(epoch).await;
+        })
+        .await;
         let topology = self.topology();
-        let Some(topic) = topology.topic(id) else {
-            return Err(match topology.epoch() < epoch {
-                true => MetadataError::new(
-                    ErrorCode::AMBIGUOUS_COMMIT,
-                    "the topic was made, but this broker has not heard of it yet".to_owned(),
-                ),
-                false => {
-                    MetadataError::new(ErrorCode::STALE_TOPOLOGY, "deleted meanwhile".to_owned())
-                }
-            });
+        let brokers = u32::try_from(topology.brokers().len()).unwrap_or(u32::MAX);
+        let asked = || TopicCreated {
+            id,
+            partitions: request.partitions,
+            replicas: match request.replicas {
+                0 => REPLICAS_DEFAULT.min(brokers),
+                replicas => replicas,
+            },
+            created: true,
         };
-        self.settle(self.until_led(topic)).await;
-        Ok(created(topic, true))
+        let topic = topology.topic(id);
+        topic.map_or_else(asked, |topic| created(topic, true))
     }
 
-    /// Waits for the partitions here, but not for ever: whoever comes too early is told to retry.
+    /// Waits for a topic's partitions, but not for ever: whoever comes too early is told to retry.
     async fn settle(&self, partitions: impl Future<Output = ()>) {
-        if tokio::time::timeout(SETTLE_TIME_MAX, partitions)
-            .await
-            .is_err()
-        {
-            tracing::warn!("the partitions of this broker are slow to follow the topology");
+        if timeout(SETTLE_TIME_MAX, partitions).await.is_err() {
+            tracing::warn!("partitions are slow to follow the topology");
         }
     }
 
@@ -408,13 +414,32 @@ impl Metadata {
         drop(status.wait_for(|status| status.poisoned).await);
     }
 
+    /// The topic of a name that exists, once this broker knows it too.
+    async fn until_named(&self, name: &TopicName) -> Option<Arc<Topic>> {
+        let mut topology = self.watch();
+        let known = topology.wait_for(|topology| topology.topic_named(name).is_some());
+        drop(timeout(SETTLE_TIME_MAX, known).await);
+        self.topology().topic_named(name).cloned()
+    }
+
+    async fn until_known(&self, epoch: u64) {
+        let mut topology = self.watch();
+        // The sender lives as long as the metadata.
+        drop(
+            topology
+                .wait_for(|topology| topology.epoch() >= epoch)
+                .await,
+        );
+    }
+
+    /// Resolves once each partition has a leader that takes batches.
     async fn until_led(&self, topic: &Topic) {
-        for number in (0u32..).take(topic.partitions.len()) {
-            let partition = self.shared.registry.get(topic.id, PartitionId::new(number));
-            if let Some(partition) = partition {
-                let mut leadership = partition.leadership();
-                drop(leadership.wait_for(Leadership::is_settled).await);
-            }
+        let leaders = &self.shared.leaders;
+        let mut changed = leaders.changed();
+        let mut partitions = topic.partitions.iter();
+        while !partitions.all(|assignment| leaders.is_served(assignment.group)) {
+            drop(changed.changed().await);
+            partitions = topic.partitions.iter();
         }
     }
 

@@ -84,6 +84,22 @@ impl Leaders {
         leader.map(|leader| (leader, term))
     }
 
+    /// Whether a group has a leader that takes proposals, by its own word.
+    pub(super) fn is_served(&self, group: GroupId) -> bool {
+        match self.leader_of(group) {
+            Some((leader, _)) if leader == self.shared.me => {
+                let local = self.shared.registry.by_group(group);
+                local.is_some_and(|partition| partition.is_led())
+            }
+            Some((leader, term)) => {
+                let table = self.shared.table.read();
+                let led = table.led.get(&group);
+                led.is_some_and(|led| led.broker == leader && led.said.term == term)
+            }
+            None => false,
+        }
+    }
+
     /// Rises whenever it is known of some partition that another broker leads it.
     #[must_use]
     pub fn changed(&self) -> watch::Receiver<u64> {

@@ -24,6 +24,7 @@ use crate::metadata::assign::assign;
 use crate::metadata::command::Command;
 use crate::metadata::command::Stamped;
 use crate::metadata::encoding::clipped;
+use crate::metadata::encoding::limit;
 use crate::metadata::error::MetadataError;
 use crate::metadata::producers::Block;
 use crate::metadata::producers::Exhausted;
@@ -51,7 +52,7 @@ pub(super) const REPLICAS_MAX: u32 = 16;
 /// Replicas of group 0 have the numbers of their brokers at first; all others come after those.
 const FIRST_REPLICA: u64 = 1 << 16;
 /// Copies of a partition unless the topic says otherwise.
-const REPLICAS_DEFAULT: usize = 3;
+pub(super) const REPLICAS_DEFAULT: u32 = 3;
 
 /// A deleted group whose folders are not all gone yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -223,7 +224,7 @@ impl State {
         }
         let brokers = self.places().len();
         let wanted = match usize::try_from(replicas) {
-            Ok(0) => REPLICAS_DEFAULT.min(brokers),
+            Ok(0) => limit(REPLICAS_DEFAULT).min(brokers),
             Ok(wanted) => wanted,
             Err(_) => usize::MAX,
         };
