@@ -879,6 +879,21 @@ quorate_status_t quorate_topic_describe(struct quorate_client_t *client,
                                         char **json);
 
 /**
+ * How the cluster is as JSON, as `quorate cluster status --json` prints it; to be freed with
+ * `quorate_string_free`. Waits for a broker: `timeout_ms` -1 as long as
+ * `client.request_timeout_ms` allows. May be called from any thread but not inside a callback.
+ *
+ * Errors, with `*json` NULL: `QUORATE_E_AUTHORIZATION_FAILED`, `QUORATE_E_WAIT_TIMEOUT`, or why no
+ * broker answers.
+ *
+ * The caller promises:
+ * `json` is NULL or a place for a text.
+ */
+quorate_status_t quorate_cluster_status(struct quorate_client_t *client,
+                                        int32_t timeout_ms,
+                                        char **json);
+
+/**
  * Frees a text that this library gave out. NULL is fine; what is no such text, or was freed, is
  * left alone. Does not block; may be called from any thread.
  */

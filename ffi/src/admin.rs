@@ -11,6 +11,7 @@ use crate::abi::quorate_config_t;
 use crate::abi::quorate_status_t;
 use crate::border;
 use crate::border::Wait;
+use crate::cluster_json::Report;
 use crate::failure::Failure;
 use crate::handle::CLIENTS;
 use crate::json;
@@ -143,6 +144,39 @@ pub unsafe extern "C" fn quorate_topic_describe(
         let described = admin.topic(topic);
         let described = client.executor.wait(wait, &client.closed, described)?;
         out.set(text(&json::Description::from(&described))?);
+        Ok(())
+    })
+}
+
+/// How the cluster is as JSON, as `quorate cluster status --json` prints it; to be freed with
+/// `quorate_string_free`. Waits for a broker: `timeout_ms` -1 as long as
+/// `client.request_timeout_ms` allows. May be called from any thread but not inside a callback.
+///
+/// Errors, with `*json` NULL: `QUORATE_E_AUTHORIZATION_FAILED`, `QUORATE_E_WAIT_TIMEOUT`, or why no
+/// broker answers.
+///
+/// # Safety
+/// `json` is NULL or a place for a text.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quorate_cluster_status(
+    client: *mut quorate_client_t,
+    timeout_ms: i32,
+    json: *mut *mut c_char,
+) -> quorate_status_t {
+    border::status(|| {
+        // SAFETY: as the caller promises.
+        let out = unsafe { border::out(json, "json") }?;
+        out.set(std::ptr::null_mut());
+        let wait = Wait::new(timeout_ms)?.for_an_answer()?;
+        let client = CLIENTS.get(client)?;
+        let admin = client.sdk.admin();
+        let asking = async {
+            let status = admin.cluster_status().await?;
+            let partitions = admin.cluster_partitions().await?;
+            Ok::<_, Failure>(Report::new(&status, &partitions))
+        };
+        let report = client.executor.wait(wait, &client.closed, asking)?;
+        out.set(text(&report)?);
         Ok(())
     })
 }

@@ -10,6 +10,7 @@ pub mod admin;
 pub mod batch;
 pub mod border;
 pub mod client;
+mod cluster_json;
 pub mod consumer;
 mod contexts;
 mod event;

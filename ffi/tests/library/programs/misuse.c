@@ -34,6 +34,7 @@ static void nothing(void) {
   IS(quorate_topic_create(NULL, "t", NULL, 1), QUORATE_E_INVALID_ARGUMENT);
   IS(quorate_topic_delete(NULL, "t", 1), QUORATE_E_INVALID_ARGUMENT);
   IS(quorate_topic_list(NULL, 1, &text), QUORATE_E_INVALID_ARGUMENT);
+  IS(quorate_cluster_status(NULL, 1, &text), QUORATE_E_INVALID_ARGUMENT);
   IS(quorate_topic_describe(NULL, "t", 1, &text), QUORATE_E_INVALID_ARGUMENT);
   IS(quorate_config_set(NULL, "a", "b"), QUORATE_E_INVALID_ARGUMENT);
   IS(quorate_config_load(NULL, NULL), QUORATE_E_INVALID_ARGUMENT);
