@@ -58,6 +58,8 @@ pub enum Exit {
     EndpointDied,
     /// The metadata group ended by itself, in a panic or with its state lost.
     MetadataHalted,
+    /// It was removed from its cluster.
+    Removed,
 }
 
 /// A running broker. Dropping it does not end it: [`Broker::drain`] does, or the end of its runtime.

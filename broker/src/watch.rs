@@ -79,6 +79,11 @@ impl Watchman {
                 self.report.send_replace(Some(Exit::MetadataHalted));
                 return;
             }
+            () = metadata.removed() => {
+                tracing::warn!("this broker was removed from its cluster; it exits");
+                self.report.send_replace(Some(Exit::Removed));
+                return;
+            }
         };
         tracing::error!(
             path = %poison.path.display(),

@@ -414,6 +414,13 @@ impl Metadata {
         drop(status.wait_for(|status| status.poisoned).await);
     }
 
+    /// Resolves when this broker is no member of its cluster any more. Cancel-safe.
+    pub async fn removed(&self) {
+        let mut removed = self.shared.office.removed.subscribe();
+        // The sender lives as long as this.
+        drop(removed.wait_for(|removed| *removed).await);
+    }
+
     /// The topic of a name that exists, once this broker knows it too.
     async fn until_named(&self, name: &TopicName) -> Option<Arc<Topic>> {
         let mut topology = self.watch();

@@ -187,6 +187,7 @@ impl Metadata {
                 colleagues: proposer.colleagues().clone(),
                 leaders: leaders.clone(),
             }),
+            removed: Arc::default(),
         };
         tracker.spawn(Steward::new(office.clone()).run(stop));
         let metadata = Self::of(Shared {

@@ -242,6 +242,14 @@ impl Topology {
         (found.group == site.group).then_some(found)
     }
 
+    /// A partition, for people.
+    pub(super) fn label(&self, site: Site) -> String {
+        match self.topics.get(&site.topic) {
+            Some(topic) => format!("{}/{}", topic.name, site.partition),
+            None => site.to_string(),
+        }
+    }
+
     pub(super) fn assignment_mut(&mut self, site: Site) -> Option<&mut Assignment> {
         let topic = Arc::make_mut(self.topics.get_mut(&site.topic)?);
         let number = usize::try_from(site.partition.get()).ok()?;

@@ -281,6 +281,11 @@ fn died(exit: quorate_broker::Exit) -> Failure {
             "the metadata group ended by itself",
             "start again, and report the log",
         ),
+        quorate_broker::Exit::Removed => (
+            Exit::Failed,
+            "this broker was removed from its cluster",
+            "its data folder is of no use any more; to come back it is added again, with an empty one",
+        ),
     };
     Failure::new(quorate::ErrorCode::INTERNAL, exit, message).with_help(help)
 }

@@ -194,14 +194,14 @@ fn effect_of(command: &PlanCommand, before: &Topology, after: &Topology) -> Stri
         }
         PlanCommand::Drain { id, .. } => format!("{} may lead again", name(id)),
         PlanCommand::Prefer { site, broker } => {
-            format!("{} is to lead {site}", name(broker))
+            format!("{} is to lead {}", name(broker), after.label(*site))
         }
         PlanCommand::Move { site, .. } if planned == 0 => {
-            format!("{site} has another preferred leader")
+            format!("{} has another preferred leader", after.label(*site))
         }
         PlanCommand::Move { site, to } => {
             let names: Vec<_> = to.iter().map(name).collect();
-            format!("{site} moves to {}", names.join(", "))
+            format!("{} moves to {}", after.label(*site), names.join(", "))
         }
         _ => "done".to_owned(),
     }

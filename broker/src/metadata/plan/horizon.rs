@@ -35,6 +35,14 @@ impl Outlook for Horizon {
         stopping.map(|(id, _)| id).collect()
     }
 
+    fn is_outcast(&self) -> bool {
+        self.colleagues.peers.as_ref().is_some_and(|peers| {
+            let states = peers.states();
+            let states = states.borrow();
+            !states.is_empty() && states.values().all(|peer| peer.refused.is_some())
+        })
+    }
+
     fn leader_of(&self, group: GroupId) -> Option<BrokerId> {
         let known = self.leaders.leader_of(group);
         known.map(|(leader, _)| leader)

@@ -19,6 +19,9 @@ pub(in crate::metadata) trait Outlook: Debug + Send + Sync {
     /// Brokers that are about to stop.
     fn stopping(&self) -> BTreeSet<BrokerId>;
 
+    /// Whether all others refuse this broker.
+    fn is_outcast(&self) -> bool;
+
     /// Who leads a group, as last heard.
     fn leader_of(&self, group: GroupId) -> Option<BrokerId>;
 }

@@ -84,9 +84,9 @@ fn each_keeps_majority(
         if ready.count() < needed {
             let down = names(replicas, up);
             return Err(refused(format!(
-                "{site} ({}) would have no majority without broker {id}: {needed} of its {} \
-                 replicas must be up. Down: {down}",
-                topic_name(topology, site),
+                "{} would have no majority without broker {id}: {needed} of its {} replicas must be \
+                 up. Down: {down}",
+                topology.label(site),
                 replicas.len()
             )));
         }
@@ -139,7 +139,8 @@ fn check_move(
         return Ok(());
     }
     Err(refused(format!(
-        "{site} has no majority now, so it cannot change its members. Down: {}",
+        "{} has no majority now, so it cannot change its members. Down: {}",
+        topology.label(site),
         names(&assignment.replicas, up)
     )))
 }
@@ -161,8 +162,9 @@ fn check_renew(
         return Ok(());
     }
     Err(refused(format!(
-        "{site} has no majority without the damaged replica {replica}: it is made anew once more \
-         of the others are up. Down: {}",
+        "{} has no majority without the damaged replica {replica}: it is made anew once more of \
+         the others are up. Down: {}",
+        topology.label(site),
         names(replicas, up)
     )))
 }
@@ -178,11 +180,6 @@ fn names(replicas: &[Replica], up: &BTreeSet<BrokerId>) -> String {
         return "none".to_owned();
     }
     names.join(", ")
-}
-
-fn topic_name(topology: &Topology, site: Site) -> String {
-    let topic = topology.topics.get(&site.topic);
-    topic.map_or_else(String::new, |topic| topic.name.to_string())
 }
 
 fn refused(detail: String) -> MetadataError {

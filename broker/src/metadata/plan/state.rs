@@ -200,16 +200,17 @@ impl State {
 
     fn move_to(&mut self, site: Site, brokers: &[BrokerId]) -> Applied {
         let assignment = self.assignment_at(site)?.clone();
+        let label = self.topology.label(site);
         if assignment.moving.is_some() {
             return Err(refused(format!(
-                "{site} is being moved already: wait until that is done"
+                "{label} is being moved already: wait until that is done"
             )));
         }
         let distinct: BTreeSet<_> = brokers.iter().collect();
         let count = assignment.replicas.len();
         if distinct.len() != brokers.len() || brokers.len() != count {
             return Err(MetadataError::invalid(format!(
-                "{site} has {count} replicas: name {count} different brokers"
+                "{label} has {count} replicas: name {count} different brokers"
             )));
         }
         let homes = self.homes();
@@ -224,7 +225,7 @@ impl State {
                 None if !homes.contains_key(broker) => return Err(no_home(*broker)),
                 None if self.is_deleting(&assignment, *broker) => {
                     return Err(refused(format!(
-                        "broker {broker} has not removed its earlier replica of {site} yet"
+                        "broker {broker} has not removed its earlier replica of {label} yet"
                     )));
                 }
                 None => to.push(self.fresh(*broker)),
@@ -241,7 +242,8 @@ impl State {
         let assignment = self.assignment_at(site)?;
         if !assignment.holds(broker) {
             return Err(MetadataError::invalid(format!(
-                "broker {broker} has no replica of {site}"
+                "broker {broker} has no replica of {}",
+                self.topology.label(site)
             )));
         }
         if assignment
@@ -274,12 +276,14 @@ impl State {
             .any(|held| held.replica == replica);
         if settled && assignment.replicas.len() == 1 {
             return Err(refused(format!(
-                "the only replica of {site} cannot be made anew: restore it, or delete the topic"
+                "the only replica of {} cannot be made anew: restore it, or delete the topic",
+                self.topology.label(site)
             )));
         }
         if settled && assignment.moving.is_some() {
             return Err(refused(format!(
-                "{site} is being changed: its replica {replica} is made anew after that"
+                "{} is being changed: its replica {replica} is made anew after that",
+                self.topology.label(site)
             )));
         }
         let broker = own.broker;
@@ -296,7 +300,8 @@ impl State {
             to.len() == reported.len() && to.iter().all(|held| reported.contains(&held.replica))
         });
         let Some(to) = planned.cloned() else {
-            return Err(refused(format!("{site} has another plan by now")));
+            let label = self.topology.label(site);
+            return Err(refused(format!("{label} has another plan by now")));
         };
         let (group, tag) = (assignment.group, assignment.tag);
         let gone = assignment.replicas.iter().filter(|held| {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use quorate_protocol::BrokerId;
 use quorate_protocol::GroupId;
 use quorate_protocol::ReplicaId;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::metadata::command::Command;
@@ -54,6 +55,8 @@ pub(in crate::metadata) struct Office {
     pub(in crate::metadata) view: Arc<View>,
     pub(in crate::metadata) registry: Registry,
     pub(in crate::metadata) outlook: Arc<dyn Outlook>,
+    /// Whether this broker was removed from its cluster.
+    pub(in crate::metadata) removed: Arc<watch::Sender<bool>>,
 }
 
 /// The task and what it remembers between two rounds.
@@ -62,6 +65,8 @@ pub(in crate::metadata) struct Steward {
     agenda: (u64, BTreeMap<GroupId, Errand>),
     watched: BTreeMap<GroupId, KeepUp>,
     told: Told,
+    /// This broker has seen itself as a member.
+    entered: bool,
 }
 
 impl Office {
@@ -88,6 +93,7 @@ impl Steward {
             agenda: (0, BTreeMap::new()),
             watched: BTreeMap::new(),
             told: Told::new(),
+            entered: false,
         }
     }
 
@@ -113,6 +119,15 @@ impl Steward {
         let own = topology.brokers.get(&self.office.me());
         if own.is_some_and(|own| own.draining || own.leaving) {
             self.office.hand_over().await;
+        }
+        // Those that stay cut the connection before this broker can hear of its removal.
+        let gone = match own {
+            Some(own) => own.leaving && self.office.outlook.is_outcast(),
+            None => self.entered,
+        };
+        self.entered |= own.is_some();
+        if gone {
+            self.office.removed.send_replace(true);
         }
         self.office.repair(&mut self.told).await;
         let watched = self.look(&topology).await;
