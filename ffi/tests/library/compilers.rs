@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::place;
-use crate::place::has;
+use crate::place::has_for;
 use crate::place::run;
 
 pub(crate) const C_STANDARDS: [&str; 3] = ["c99", "c11", "c17"];
@@ -33,7 +33,10 @@ pub(crate) fn compilers() -> Vec<Compiler> {
         ("g++", Language::Cpp),
         ("clang++", Language::Cpp),
     ];
-    let installed = known.into_iter().filter(|(program, _)| has(program));
+    let name = "the header under a compiler";
+    let installed = known
+        .into_iter()
+        .filter(|(program, _)| has_for(name, program));
     let installed: Vec<_> = installed
         .map(|(program, language)| Compiler { program, language })
         .collect();
@@ -48,10 +51,13 @@ pub(crate) fn compilers() -> Vec<Compiler> {
     installed
 }
 
-/// The system's compiler of a language.
+/// The compiler that programs are built with.
 pub(crate) fn compiler(language: Language) -> Compiler {
-    let mut all = compilers().into_iter();
-    all.find(|compiler| compiler.language == language).unwrap()
+    let program = match language {
+        Language::C => "gcc",
+        Language::Cpp => "g++",
+    };
+    Compiler { program, language }
 }
 
 impl Compiler {

@@ -92,3 +92,16 @@ fn epoll_gets_receipts_and_records_in_one_loop() {
     assert_eq!(told.matches("acked ").count(), 501);
     assert!(told.contains("received line 499\n"));
 }
+
+#[test]
+fn the_first_program_of_the_manual_runs() {
+    let world = World::new();
+    let dir = place::scratch();
+    let manual = std::fs::read_to_string(place::workspace().join("docs/C.md")).unwrap();
+    let (_, program) = manual.split_once("```c\n").unwrap();
+    let (program, _) = program.split_once("```").unwrap();
+    let file = dir.path().join("first.c");
+    std::fs::write(&file, program).unwrap();
+    let built = compiler(Language::C).build(&file, &[], dir.path());
+    assert_eq!(run(&mut world.command(&built)), "orders/0@0\n");
+}

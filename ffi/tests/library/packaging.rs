@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use tempfile::TempDir;
 
 use crate::place;
-use crate::place::has;
+use crate::place::has_for;
 use crate::place::run;
 use crate::world::World;
 
@@ -64,7 +64,7 @@ fn a_prefix_has_everything() {
 
 #[test]
 fn a_line_with_pkg_config_builds_a_program_that_runs() {
-    if !has("pkg-config") {
+    if !has_for("packaging with pkg-config", "pkg-config") {
         return;
     }
     let (world, dir) = (World::new(), place::scratch());
@@ -106,7 +106,7 @@ fn the_archive_links_into_a_program_that_needs_no_library() {
 
 #[test]
 fn a_cmake_project_finds_the_package() {
-    if !has("cmake") {
+    if !has_for("packaging with CMake", "cmake") {
         return;
     }
     let (world, dir) = (World::new(), place::scratch());
@@ -134,7 +134,7 @@ fn a_cmake_project_finds_the_package() {
 
 #[test]
 fn python_binds_the_library_with_ctypes() {
-    if !has("python3") {
+    if !has_for("binding with Python", "python3") {
         return;
     }
     let world = World::new();

@@ -1,5 +1,6 @@
 //! Where things are: the source tree, the built library, folders to write to.
 
+use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
@@ -83,6 +84,21 @@ pub(crate) fn run(command: &mut Command) -> String {
         output.status
     );
     out
+}
+
+/// Says by name that a test could not run on this machine, past the test runner, which hides what
+/// passing tests print.
+pub(crate) fn could_not_run(test: &str, why: &str) {
+    let _told = writeln!(std::io::stderr(), "NOT RUN: {test}: {why}").is_ok();
+}
+
+/// Whether a program is installed; if not, the test says that it did not run.
+pub(crate) fn has_for(test: &str, program: &str) -> bool {
+    let has = has(program);
+    if !has {
+        could_not_run(test, &format!("{program} is not installed"));
+    }
+    has
 }
 
 /// Whether a program is installed.

@@ -101,7 +101,7 @@ fn the_programs_are_clean_under_address_sanitizer() {
 
 #[test]
 fn the_programs_are_clean_under_valgrind() {
-    if !place::has("valgrind") {
+    if !place::has_for("the programs under Valgrind", "valgrind") {
         return;
     }
     let dir = place::scratch();
