@@ -1,7 +1,7 @@
 //! Which topics have another leader than before, told to all connections at once.
 //!
-//! Invariant: looked up once per change, however many clients are connected, and at most once per
-//! [`INTERVAL`]; the first change is told at once.
+//! Invariant: looked up once per change, however many clients are connected, and told at most once
+//! per [`INTERVAL`], the first change at once. That nobody leads is no news: clients find out alone.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,8 +14,10 @@ use tokio::sync::watch;
 
 use crate::session::service::Service;
 
-/// Least time between two lookups: together with the lookup less than a client is promised.
+/// Least time between two pieces of news: together with the lookup less than a client is promised.
 const INTERVAL: Duration = Duration::from_millis(50);
+/// Least time between two lookups: a new leader comes soon after the loss of the old one.
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Topics with the number of the last change of one of their leaders.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -49,7 +51,13 @@ struct Comparison {
 
 impl Comparison {
     /// Takes in who leads each partition of each topic now; the news, if there are any.
-    fn take(&mut self, now: BTreeMap<TopicId, Vec<Option<Lead>>>) -> Option<News> {
+    fn take(&mut self, mut now: BTreeMap<TopicId, Vec<Option<Lead>>>) -> Option<News> {
+        for (id, leads) in &mut now {
+            let before = self.leads.get(id).into_iter().flatten();
+            for (lead, before) in leads.iter_mut().zip(before) {
+                *lead = lead.or(*before);
+            }
+        }
         let before = std::mem::replace(&mut self.leads, now);
         let number = self.news.number + 1;
         let differs =
@@ -80,10 +88,14 @@ pub(super) async fn follow(service: &Service, news: &watch::Sender<Arc<News>>) {
             let leads = topic.partitions.iter().map(|at| service.lead(at.group));
             (topic.id, leads.collect())
         });
-        if let Some(latest) = comparison.take(leads.collect()) {
-            news.send_replace(Arc::new(latest));
-        }
-        tokio::time::sleep(INTERVAL).await;
+        let pause = match comparison.take(leads.collect()) {
+            Some(latest) => {
+                news.send_replace(Arc::new(latest));
+                INTERVAL
+            }
+            None => LOOK_INTERVAL,
+        };
+        tokio::time::sleep(pause).await;
         if changes.changed().await.is_err() {
             return;
         }
@@ -116,6 +128,17 @@ mod tests {
         let third = comparison.take(led(&[(1, 3, 2), (2, 2, 2)])).unwrap();
         assert_eq!(since(&third, second.number()), [1]);
         assert_eq!(since(&third, first.number()), [1, 2]);
+    }
+
+    #[test]
+    fn a_leader_that_is_lost_is_no_news_and_its_return_in_the_same_term_neither() {
+        let mut comparison = Comparison::default();
+        comparison.take(led(&[(1, 1, 1)])).unwrap();
+        let nobody = BTreeMap::from([(TopicId::new(1), vec![None])]);
+        assert_eq!(comparison.take(nobody.clone()), None);
+        assert_eq!(comparison.take(led(&[(1, 1, 1)])), None);
+        assert_eq!(comparison.take(nobody), None);
+        assert!(comparison.take(led(&[(1, 2, 2)])).is_some());
     }
 
     #[test]
