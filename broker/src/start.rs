@@ -355,6 +355,7 @@ impl Site {
             founding: beginning.founding,
             seeds: self.config.peers.clone(),
             fresh: beginning.fresh,
+            preferred_leader: self.config.raft.preferred_leader,
             limits: metadata::Limits {
                 partitions_per_topic_max: limits.partitions_per_topic_max,
                 partitions_max: limits.partitions_max,

@@ -90,7 +90,7 @@ const fn key(
 }
 
 /// Every key, grouped by section.
-pub(crate) static KEYS: [Key; 34] = [
+pub(crate) static KEYS: [Key; 35] = [
     key(
         ("node", "id"),
         number(Unit::One, 1, 65_535),
@@ -216,6 +216,12 @@ pub(crate) static KEYS: [Key; 34] = [
         number(Unit::Byte, 64 * KIB, 8 * MIB),
         Default::Value("1MiB"),
         "How much one replication message carries.",
+    ),
+    key(
+        ("raft", "preferred_leader"),
+        Form::Word(&["true", "false"]),
+        Default::Value("true"),
+        "Whether leadership returns to the first replica of a partition once that has caught up.",
     ),
     key(
         ("limits", "connections_max"),

@@ -284,7 +284,7 @@ fn check_number(entry: &Entry, unit: Unit, range: (u64, u64)) -> Result<Value, C
 
 fn check_text(entry: &Entry, form: Form) -> Result<Value, ConfigError> {
     let expected = text_form(form);
-    let Raw::Text(text) = &entry.raw else {
+    let ((Raw::Text(text), _) | (Raw::Other(text), Form::Word(_))) = (&entry.raw, form) else {
         return Err(wrong_form(entry, &expected));
     };
     let fits = match form {

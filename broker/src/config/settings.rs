@@ -109,6 +109,8 @@ pub struct Raft {
     pub election_max: Duration,
     /// How much one replication message carries.
     pub append_bytes_max: ByteSize,
+    /// Whether leadership returns to the first replica of a partition.
+    pub preferred_leader: bool,
 }
 
 /// What clients may use.
@@ -368,6 +370,7 @@ impl Raft {
             election_min: time(settings, "raft.election_ms_min"),
             election_max: time(settings, "raft.election_ms_max"),
             append_bytes_max: size(settings, "raft.append_bytes_max"),
+            preferred_leader: settings.text("raft.preferred_leader") == "true",
         }
     }
 }

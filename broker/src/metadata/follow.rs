@@ -34,6 +34,10 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(2);
 const CATCH_UP_INTERVAL: Duration = Duration::from_millis(20);
 /// Replicas opened at the same time.
 const OPENED_AT_ONCE: usize = 16;
+/// How often the first replica of a new group asks for votes before its time, and how long it waits
+/// for them.
+const ROUSED_MAX: u32 = 10;
+const ROUSE_INTERVAL: Duration = Duration::from_millis(50);
 /// Entries of group 0 that are kept behind its newest.
 const ENTRIES_KEPT: u64 = 10_000;
 
@@ -195,7 +199,9 @@ impl Follower {
                 }
             }
         }
-        self.report_made().await;
+        let newborn = self.unreported.iter().filter(|one| begins(one.spec()));
+        let newborn: Vec<_> = newborn.cloned().collect();
+        tokio::join!(rouse(newborn), self.report_made());
     }
 
     fn opened(&mut self, partition: Partition, made: bool) {
@@ -269,6 +275,26 @@ impl Follower {
             Ok(ticket) => drop(ticket.await),
             Err(failure) => tracing::debug!(%failure, "group 0 is trimmed later"),
         }
+    }
+}
+
+/// Whether this replica is to lead a group that was just made.
+fn begins(spec: &PartitionSpec) -> bool {
+    let first = spec.members.replicas().next();
+    first == Some(spec.replica) && spec.birth.contains(&spec.replica)
+}
+
+/// Nobody leads a group that was just made, so its first replica need not wait for that to show. The
+/// others may not have opened it yet.
+async fn rouse(newborn: Vec<Partition>) {
+    for _ in 0..ROUSED_MAX {
+        let waiting = newborn.iter().filter(|one| one.leader().is_none());
+        let waiting: Vec<_> = waiting.collect();
+        if waiting.is_empty() {
+            return;
+        }
+        waiting.into_iter().for_each(Partition::campaign);
+        tokio::time::sleep(ROUSE_INTERVAL).await;
     }
 }
 

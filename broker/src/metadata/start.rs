@@ -69,6 +69,8 @@ pub struct Config {
     pub seeds: Vec<PeerSeed>,
     /// Whether group 0 may be made: the data folder never held a group.
     pub fresh: bool,
+    /// Whether leadership returns to the first replica of a partition.
+    pub preferred_leader: bool,
     /// What it allows.
     pub limits: Limits,
 }
@@ -188,6 +190,7 @@ impl Metadata {
                 leaders: leaders.clone(),
             }),
             removed: Arc::default(),
+            preferred_leader: config.preferred_leader,
         };
         tracker.spawn(Steward::new(office.clone()).run(stop));
         let metadata = Self::of(Shared {

@@ -196,6 +196,12 @@ impl Partition {
         self.shared.group.transfer(to);
     }
 
+    /// Asks for votes now instead of after an election time; nothing comes of it while there is a
+    /// leader.
+    pub(crate) fn campaign(&self) {
+        self.shared.group.campaign();
+    }
+
     /// Changes who belongs to the group, on its leader: two or more changes are one joint change.
     /// The ticket is settled once that is applied here.
     pub fn change(&self, changes: Vec<Change>) -> Ticket<()> {

@@ -116,6 +116,12 @@ impl<M: StateMachine> Group<M> {
         self.inbox.put(In::Transfer { group: self.id, to });
     }
 
+    /// Asks for votes now instead of after an election time; nothing comes of it while there is a
+    /// leader, or if this replica does not vote.
+    pub fn campaign(&self) {
+        self.inbox.put(In::Campaign(self.id));
+    }
+
     /// Changes the members: one change at a time; two or more together are one joint change, which
     /// is left by itself. The ticket is settled once the change is applied here.
     pub fn change(&self, changes: Vec<Change>) -> Ticket<()> {

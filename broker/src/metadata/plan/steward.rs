@@ -55,6 +55,8 @@ pub(in crate::metadata) struct Office {
     pub(in crate::metadata) view: Arc<View>,
     pub(in crate::metadata) registry: Registry,
     pub(in crate::metadata) outlook: Arc<dyn Outlook>,
+    /// Whether leadership returns to the first replica of a partition.
+    pub(in crate::metadata) preferred_leader: bool,
     /// Whether this broker was removed from its cluster.
     pub(in crate::metadata) removed: Arc<watch::Sender<bool>>,
 }
@@ -132,7 +134,9 @@ impl Steward {
         self.office.repair(&mut self.told).await;
         let watched = self.look(&topology).await;
         self.carry_out(&watched).await;
-        self.give_back(&topology, &watched);
+        if self.office.preferred_leader {
+            self.give_back(&topology, &watched);
+        }
         self.forget_leavers(&topology).await;
     }
 

@@ -188,6 +188,7 @@ impl World {
             founding: Some(Founding::found(BROKER, vec![seed])),
             seeds: Vec::new(),
             fresh,
+            preferred_leader: true,
             limits: Limits {
                 partitions_per_topic_max: 16,
                 partitions_max: 40,
