@@ -21,7 +21,7 @@ use crate::texts;
 /// A change that was given up may still be made.
 fn perhaps_made(failure: Failure) -> Failure {
     match failure.code() {
-        ErrorCode::WAIT_TIMEOUT => failure.with_outcome(Outcome::Unknown),
+        ErrorCode::WAIT_TIMEOUT | ErrorCode::CLOSED => failure.with_outcome(Outcome::Unknown),
         _ => failure,
     }
 }

@@ -150,7 +150,9 @@ pub unsafe extern "C" fn quorate_publish(
             let told = reports::of(published.clone(), 0);
             Ok::<_, Failure>((published, told))
         };
-        let published = client.executor.wait(Wait::Ever, &client.closed, publishing);
+        // Closing the client ends it too, and then it knows whether the message was sent.
+        let open = CancellationToken::new();
+        let published = client.executor.wait(Wait::Ever, &open, publishing);
         let (published, told) = published?;
         let failure = published.err().map(Failure::from).map(|failure| {
             // The caller's own limit is over, not the broker's.

@@ -75,6 +75,12 @@ impl Brokers {
         self.plan.client(&self.ids(), options).await
     }
 
+    /// The options of a client with the administrator's identity that knows all brokers.
+    #[must_use]
+    pub fn options(&self) -> [(&'static str, String); 4] {
+        self.plan.administrator(&self.ids())
+    }
+
     /// Connects knowing one broker only, which is asked first.
     pub async fn client_at(&self, id: u16, options: &[(&str, &str)]) -> Client {
         self.plan.client(&[id], options).await

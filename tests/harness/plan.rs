@@ -159,22 +159,32 @@ impl ClusterPlan {
     }
 
     pub(crate) async fn client(&self, ids: &[u16], set: &[(&str, &str)]) -> Client {
+        let mut builder = Client::builder();
+        for (key, value) in self.administrator(ids) {
+            builder = builder.set(key, &value);
+        }
+        for (key, value) in set {
+            builder = builder.set(key, value);
+        }
+        let connected = within(builder).await;
+        connected.expect("a broker accepts the administrator")
+    }
+
+    /// The options of a client with the administrator's identity that knows these brokers.
+    pub(crate) fn administrator(&self, ids: &[u16]) -> [(&'static str, String); 4] {
         let admin = &self.certificates.admin;
         let addresses = ids.iter().map(|id| {
             let Host { address, ports, .. } = self.host(*id);
             format!("{address}:{}", ports[0])
         });
         let addresses: Vec<_> = addresses.collect();
-        let mut builder = Client::builder()
-            .servers(&format!("quorate://{}", addresses.join(",")))
-            .ca_file(&admin.ca_file)
-            .cert_file(&admin.cert_file)
-            .key_file(admin.key_file.as_ref().unwrap());
-        for (key, value) in set {
-            builder = builder.set(key, value);
-        }
-        let connected = within(builder).await;
-        connected.expect("a broker accepts the administrator")
+        let text = |path: &Path| path.to_str().unwrap().to_owned();
+        [
+            ("client.servers", addresses.join(",")),
+            ("client.ca_file", text(&admin.ca_file)),
+            ("client.cert_file", text(&admin.cert_file)),
+            ("client.key_file", text(admin.key_file.as_ref().unwrap())),
+        ]
     }
 
     pub(crate) fn make_another(&mut self) -> u16 {

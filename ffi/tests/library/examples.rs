@@ -10,7 +10,7 @@ use crate::place;
 use crate::place::run;
 use crate::world::World;
 
-fn example(name: &str, dir: &tempfile::TempDir) -> PathBuf {
+pub(crate) fn example(name: &str, dir: &tempfile::TempDir) -> PathBuf {
     let file = place::workspace().join("ffi/examples").join(name);
     let language = match name.ends_with(".c") {
         true => Language::C,
@@ -91,6 +91,16 @@ fn epoll_gets_receipts_and_records_in_one_loop() {
     );
     assert_eq!(told.matches("acked ").count(), 501);
     assert!(told.contains("received line 499\n"));
+}
+
+#[test]
+fn cost_tells_what_a_send_costs() {
+    let world = World::new();
+    let dir = place::scratch();
+    let told = run(world
+        .command(&example("cost.c", &dir))
+        .args(["costs", "20000"]));
+    assert!(told.starts_with("20000 messages of 100 bytes: "), "{told}");
 }
 
 #[test]

@@ -8,6 +8,7 @@
 
 mod compilers;
 mod examples;
+mod failover;
 mod header;
 mod packaging;
 mod place;

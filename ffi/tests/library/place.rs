@@ -30,26 +30,32 @@ pub(crate) struct Library {
     _dir: TempDir,
 }
 
+/// Builds a package of the workspace beside this test, as this test was built.
+pub(crate) fn build(package: &str) {
+    let built = built();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args([
+        "build",
+        "--quiet",
+        "--locked",
+        "-p",
+        package,
+        "--target-dir",
+    ]);
+    cargo.arg(built.parent().unwrap()).current_dir(workspace());
+    match built.file_name().unwrap().to_str().unwrap() {
+        "debug" => {}
+        profile => drop(cargo.args(["--profile", profile])),
+    }
+    run(&mut cargo);
+}
+
 /// Builds the library beside this test, once.
 pub(crate) fn library() -> &'static Library {
     static BUILT: OnceLock<Library> = OnceLock::new();
     BUILT.get_or_init(|| {
+        build("quorate-ffi");
         let built = built();
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args([
-            "build",
-            "--quiet",
-            "--locked",
-            "-p",
-            "quorate-ffi",
-            "--target-dir",
-        ]);
-        cargo.arg(built.parent().unwrap()).current_dir(workspace());
-        match built.file_name().unwrap().to_str().unwrap() {
-            "debug" => {}
-            profile => drop(cargo.args(["--profile", profile])),
-        }
-        run(&mut cargo);
         let dir = scratch();
         let shared = dir.path().join("shared");
         std::fs::create_dir(&shared).unwrap();
