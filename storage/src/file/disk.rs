@@ -9,11 +9,13 @@ use std::sync::Arc;
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::lanes::Pool;
-use super::{Access, DirEntry, File, Lane, Space, Storage, Work};
+use super::{Access, Boot, DirEntry, File, Lane, Space, Storage, Work};
 
 const FLUSH_THREADS_MAX: usize = 16;
 const READ_THREADS_MAX: usize = 4;
 const BACKGROUND_THREADS_MAX: usize = 1;
+/// Where the kernel names its run.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Slices one system call takes (`IOV_MAX`).
 const SLICES_MAX: usize = 1024;
 
@@ -117,6 +119,13 @@ impl Storage for DiskStorage {
             free: volume.f_bavail.saturating_mul(volume.f_frsize),
             total: volume.f_blocks.saturating_mul(volume.f_frsize),
         })
+    }
+
+    fn boot(&self) -> io::Result<Boot> {
+        let text = fs::read_to_string(BOOT_ID)?;
+        let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+        let number = u128::from_str_radix(&digits, 16);
+        number.map(Boot).map_err(io::Error::other)
     }
 
     fn submit(&self, lane: Lane, work: Work) {
@@ -249,6 +258,12 @@ mod tests {
         if let Some(count) = file.read_at_nowait(&mut back, 0).unwrap() {
             assert_eq!(&back[..count], b"hello");
         }
+    }
+
+    #[test]
+    fn the_kernel_names_its_run() {
+        let (_, storage) = storage();
+        assert_eq!(storage.boot().unwrap(), storage.boot().unwrap());
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod disk;
 mod fault;
 mod lanes;
 mod memory;
+mod ram;
 mod replace;
 
 use std::fmt::Debug;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 pub use disk::DiskStorage;
 pub use memory::{Crash, MemoryStorage};
+pub use ram::RamStorage;
 
 pub(crate) use fault::Fault;
 pub(crate) use replace::{Staged, TEMPORARY, create_dir_durably, replace};
@@ -63,6 +65,10 @@ pub struct Space {
     /// Size of the volume.
     pub total: u64,
 }
+
+/// One run of the kernel: what was written in it and not flushed is there as long as it lasts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Boot(pub u128);
 
 /// Work for a lane.
 pub type Work = Box<dyn FnOnce() + Send>;
@@ -129,6 +135,12 @@ pub trait Storage: Debug + Send + Sync {
     /// # Errors
     /// What the system reports.
     fn space(&self, path: &Path) -> io::Result<Space>;
+
+    /// The run of the kernel that keeps unflushed bytes.
+    ///
+    /// # Errors
+    /// It cannot be told; then nothing unflushed can be relied upon after a restart.
+    fn boot(&self) -> io::Result<Boot>;
 
     /// Runs work on one of the lane's threads. The caller bounds what it has outstanding.
     fn submit(&self, lane: Lane, work: Work);

@@ -16,6 +16,7 @@ mod segment_state;
 mod shared;
 mod transfer;
 mod truncate;
+mod unflushed;
 mod writer;
 
 pub(crate) use create::holds_entries;
@@ -27,6 +28,7 @@ pub use transfer::{
     Arrived, Proof, ShipError, Shipment, StageError, Staging, SwapError, discard_incoming,
     reopen_log, swap_log,
 };
+pub use unflushed::{may_have_lost, note_flushed, note_unflushed};
 pub use writer::LogWriter;
 
 use std::time::Duration;

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 
 use self::disk::{Change, Disk, Inode};
 use self::faults::Faults;
-use super::{Access, DirEntry, File, Lane, Space, Storage, Work};
+use super::{Access, Boot, DirEntry, File, Lane, Space, Storage, Work};
 
 /// What a crash leaves of that which was not synced.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,6 +41,8 @@ struct Inner {
     faults: Faults,
     /// Counts crashes; handles remember theirs.
     life: u64,
+    /// Counts crashes of the machine.
+    boots: u64,
     locks: Vec<PathBuf>,
 }
 
@@ -105,6 +107,7 @@ impl MemoryStorage {
         drop(dropped);
         let mut inner = self.inner.lock();
         inner.life += 1;
+        inner.boots += u64::from(crash != Crash::Process);
         inner.locks.clear();
         inner.faults = Faults::default();
         inner.disk.crash(crash);
@@ -221,6 +224,10 @@ impl Storage for MemoryStorage {
             free: inner.faults.room().unwrap_or(total),
             total,
         })
+    }
+
+    fn boot(&self) -> io::Result<Boot> {
+        Ok(Boot(self.inner.lock().boots.into()))
     }
 
     fn submit(&self, lane: Lane, work: Work) {
