@@ -127,6 +127,7 @@ pub(super) fn group_spec(
             segment_age: SEGMENT_AGE,
         },
         durability: Durability::Flush,
+        release: false,
     })
 }
 

@@ -299,6 +299,7 @@ impl Topic {
                 settings: self.settings,
                 segment_bytes: self.segment_bytes,
                 made: own.made,
+                release: false,
             })
         })
     }

@@ -27,6 +27,8 @@ pub struct Limits {
 
 /// The shortest age at which a segment may be closed.
 const SEGMENT_AGE_MS_MIN: u64 = 1_000;
+/// The shortest time between two flushes that do not hold acks back: the clock has no finer steps.
+const FLUSH_INTERVAL_US_MIN: u64 = 50_000;
 
 pub(super) fn topic_name(name: &str) -> Result<TopicName, MetadataError> {
     TopicName::try_from(name)
@@ -50,16 +52,7 @@ pub(super) fn counts(partitions: u32, replicas: u32, limits: &Limits) -> Result<
 }
 
 pub(super) fn settings(settings: &TopicSettings, limits: &Limits) -> Result<(), MetadataError> {
-    if settings.storage != StorageMode::FILE {
-        return Err(MetadataError::invalid(
-            "storage = \"memory\" is not available: this build stores to file with flush = \"batch\" only",
-        ));
-    }
-    if settings.flush_interval_us != 0 {
-        return Err(MetadataError::invalid(
-            "flush = \"interval\" is not available: this build stores to file with flush = \"batch\" only",
-        ));
-    }
+    weak_storage(settings)?;
     if ![AckLevel::NONE, AckLevel::LEADER, AckLevel::QUORUM].contains(&settings.ack) {
         return Err(MetadataError::invalid("ack is one of quorum, leader, none"));
     }
@@ -80,6 +73,27 @@ pub(super) fn settings(settings: &TopicSettings, limits: &Limits) -> Result<(), 
         return Err(MetadataError::invalid(format!(
             "record_bytes_max is 1 to {largest}, not {} (limits.record_bytes_max)",
             settings.record_bytes_max
+        )));
+    }
+    Ok(())
+}
+
+/// Logs that acknowledge before they flush, or never flush.
+fn weak_storage(settings: &TopicSettings) -> Result<(), MetadataError> {
+    let memory = settings.storage == StorageMode::MEMORY;
+    if !memory && settings.storage != StorageMode::FILE {
+        return Err(MetadataError::invalid("storage is one of file, memory"));
+    }
+    if memory && settings.retention_bytes == 0 {
+        return Err(MetadataError::invalid(
+            "a topic with storage = \"memory\" needs retention_bytes: memory has an end",
+        ));
+    }
+    let interval = settings.flush_interval_us;
+    if interval != 0 && interval < FLUSH_INTERVAL_US_MIN {
+        return Err(MetadataError::invalid(format!(
+            "flush_interval_us is at least {FLUSH_INTERVAL_US_MIN}, or 0 for a flush before each \
+             ack, not {interval}"
         )));
     }
     Ok(())
@@ -108,15 +122,18 @@ mod tests {
     }
 
     #[test]
-    fn weak_storage_is_refused_with_what_there_is_instead() {
+    fn weak_storage_is_bounded() {
         let memory = refusal(|settings| settings.storage = StorageMode::MEMORY);
+        assert!(memory.contains("needs retention_bytes"), "{memory}");
         let interval = refusal(|settings| settings.flush_interval_us = 1_000);
-        for detail in [memory, interval] {
-            assert!(
-                detail.contains("file with flush = \"batch\" only"),
-                "{detail}"
-            );
-        }
+        assert!(interval.contains("at least 50000"), "{interval}");
+        let weak = TopicSettings {
+            storage: StorageMode::MEMORY,
+            retention_bytes: 1 << 20,
+            flush_interval_us: 1_000_000,
+            ..TopicSettings::default()
+        };
+        assert_eq!(settings(&weak, &LIMITS), Ok(()));
     }
 
     #[test]

@@ -56,6 +56,8 @@ pub enum Proposal {
     },
     /// Append an entry without records.
     Roll,
+    /// Append the note that acknowledged records from here on may have been lost.
+    Loss,
 }
 
 /// The answer to a proposal.
@@ -191,6 +193,7 @@ impl PartitionMachine {
         match ControlRecord::decode(batch) {
             Ok(ControlRecord::Trim { up_to }) => return Some(up_to),
             Ok(ControlRecord::Duplicates(note)) => self.apply_duplicates(index, batch, &note),
+            Ok(ControlRecord::DataLoss { .. }) => {}
             record => assert!(
                 record.is_ok(),
                 "the committed control record at index {index} is of a kind this build does not know"
@@ -219,7 +222,7 @@ impl StateMachine for PartitionMachine {
     fn size(proposal: &Proposal) -> usize {
         match proposal {
             Proposal::Publish { draft, .. } => draft.len(),
-            Proposal::Trim { .. } | Proposal::Roll => 0,
+            Proposal::Trim { .. } | Proposal::Roll | Proposal::Loss => 0,
         }
     }
 
@@ -236,6 +239,9 @@ impl StateMachine for PartitionMachine {
             }
             Proposal::Trim { up_to } => ControlRecord::Trim { up_to },
             Proposal::Roll => ControlRecord::Blank,
+            Proposal::Loss => ControlRecord::DataLoss {
+                from: seat.next_offset,
+            },
         };
         append_control(&record, seat, Reply::Noted)
     }
@@ -266,6 +272,10 @@ impl StateMachine for PartitionMachine {
             ready,
             leader,
         });
+    }
+
+    fn loss(&self) -> Option<Proposal> {
+        Some(Proposal::Loss)
     }
 
     fn checkpoint(&self) -> Bytes {

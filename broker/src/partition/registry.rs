@@ -16,9 +16,7 @@ use quorate_protocol::GroupId;
 use quorate_protocol::GroupTag;
 use quorate_protocol::PartitionId;
 use quorate_protocol::ReplicaId;
-use quorate_protocol::StorageMode;
 use quorate_protocol::TopicId;
-use quorate_protocol::TopicSettings;
 use quorate_storage::Storage;
 use quorate_storage::log_exists;
 use quorate_storage::log_identity;
@@ -36,10 +34,10 @@ use crate::partition::rules::Rules;
 use crate::partition::scrub::Scrub;
 use crate::partition::spec::DeletedReplica;
 use crate::partition::spec::PartitionSpec;
+use crate::partition::spec::durability;
 use crate::partition::spec::group_dir;
 use crate::partition::spec::group_of_dir;
 use crate::replication;
-use crate::replication::Durability;
 use crate::replication::Failure;
 use crate::replication::GroupSpec;
 use crate::replication::Inspection;
@@ -339,6 +337,8 @@ impl Registry {
             holders: spec.members.holders().collect(),
             dir,
             durability: durability(&spec.settings),
+            // Nobody else could tell what it has lost.
+            release: spec.release || spec.members.replicas().count() == 1,
             log: retention::log_config(&spec.settings, spec.segment_bytes),
         };
         let opened = self.shared.replication.open(group, machine).await;
@@ -483,13 +483,5 @@ impl Registry {
                 }
             }
         }
-    }
-}
-
-fn durability(settings: &TopicSettings) -> Durability {
-    match settings.flush_interval_us {
-        _ if settings.storage == StorageMode::MEMORY => Durability::Memory,
-        0 => Durability::Flush,
-        interval => Durability::Interval(Duration::from_micros(interval)),
     }
 }

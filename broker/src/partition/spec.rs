@@ -3,16 +3,21 @@
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
+use quorate_protocol::AckLevel;
 use quorate_protocol::BrokerId;
 use quorate_protocol::ByteSize;
 use quorate_protocol::GroupId;
 use quorate_protocol::GroupTag;
 use quorate_protocol::PartitionId;
 use quorate_protocol::ReplicaId;
+use quorate_protocol::StorageMode;
 use quorate_protocol::TopicId;
 use quorate_protocol::TopicName;
 use quorate_protocol::TopicSettings;
+
+use crate::replication::Durability;
 
 /// One partition as this broker is to hold it.
 #[derive(Debug, Clone)]
@@ -39,9 +44,20 @@ pub struct PartitionSpec {
     pub segment_bytes: ByteSize,
     /// Whether this replica was reported as made. Its folder is then never made anew.
     pub made: bool,
+    /// Whether it is opened though it may have lost what it acknowledged from memory.
+    pub release: bool,
 }
 
 impl PartitionSpec {
+    /// What a committed batch of this partition is promised.
+    #[must_use]
+    pub fn committed_level(&self) -> AckLevel {
+        match durability(&self.settings) {
+            Durability::Flush => AckLevel::QUORUM,
+            Durability::Interval(_) | Durability::Memory => AckLevel::QUORUM_MEMORY,
+        }
+    }
+
     /// The partition, for people.
     #[must_use]
     pub fn label(&self) -> String {
@@ -93,6 +109,15 @@ impl Members {
     /// All brokers, the preferred leader first.
     pub fn brokers(&self) -> impl Iterator<Item = BrokerId> {
         self.0.iter().map(|(broker, _)| *broker)
+    }
+}
+
+/// When an entry of a topic counts as persisted.
+pub(crate) fn durability(settings: &TopicSettings) -> Durability {
+    match settings.flush_interval_us {
+        _ if settings.storage == StorageMode::MEMORY => Durability::Memory,
+        0 => Durability::Flush,
+        interval => Durability::Interval(Duration::from_micros(interval)),
     }
 }
 

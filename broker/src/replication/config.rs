@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use quorate_protocol::{BrokerId, ByteSize, GroupId, GroupTag, ReplicaId};
-use quorate_storage::LogConfig;
+use quorate_storage::{LogConfig, LogIdentity};
 
 /// One group as this broker holds it.
 #[derive(Clone, Debug)]
@@ -25,6 +25,19 @@ pub struct GroupSpec {
     pub log: LogConfig,
     /// When an entry counts as persisted.
     pub durability: Durability,
+    /// Open it even if its log may have lost what was acknowledged: what is left is all there is.
+    pub release: bool,
+}
+
+impl GroupSpec {
+    /// Whose log it is.
+    pub(super) const fn identity(&self) -> LogIdentity {
+        LogIdentity {
+            group: self.group,
+            tag: self.tag,
+            replica: self.replica,
+        }
+    }
 }
 
 /// When an entry counts as persisted on a replica. Votes and terms are flushed always.
@@ -76,6 +89,8 @@ pub struct ReplicationConfig {
     pub snapshots_received_max: usize,
     /// Replicas whose files go out at a time. Default: 4.
     pub snapshots_served_max: usize,
+    /// Logs that never reach a disk. Default: 1 GiB.
+    pub memory_bytes_max: ByteSize,
 }
 
 const KIB: u64 = 1 << 10;
@@ -101,6 +116,7 @@ impl Default for ReplicationConfig {
             snapshot_bytes_per_second: ByteSize::new(256 * MIB),
             snapshots_received_max: 2,
             snapshots_served_max: 4,
+            memory_bytes_max: ByteSize::new(1024 * MIB),
         }
     }
 }

@@ -7,24 +7,27 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use quorate_protocol::{GroupId, LogIndex, ReplicaId};
 use quorate_storage::{
     Checkpoint, CheckpointStore, HardState, HardStates, Lane, LogReader, LogWriter, StateLog,
-    Storage, TrimError, WriteError,
+    Storage, TrimError, WriteError, note_flushed, note_unflushed,
 };
 use tokio::sync::{oneshot, watch};
 
+use crate::replication::config::{Durability, GroupSpec};
 use crate::replication::inbox::Inbox;
 use crate::replication::machine::StateMachine;
 use crate::replication::recovery::Files;
 use crate::replication::shard::Halt;
 use crate::replication::shard::event::{CheckpointJob, FetchJob, In, WriteJob};
 use crate::replication::states::States;
+use crate::replication::unflushed::Unflushed;
 
 /// A volume that failed: nothing written since its last flush may be relied upon.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -68,12 +71,17 @@ struct Desk {
     writer: Mutex<Option<LogWriter>>,
     reader: LogReader,
     checkpoints: CheckpointStore,
+    durability: Durability,
+    /// The folder says that not everything is flushed.
+    noted: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     writes: VecDeque<WriteJob>,
     trim: Option<LogIndex>,
+    /// What was written is to be flushed.
+    flush: bool,
     close: Option<oneshot::Sender<()>>,
     checkpoints: Vec<CheckpointJob>,
     running: bool,
@@ -84,14 +92,17 @@ struct Queue {
 enum Step {
     Trim(LogIndex),
     Write(WriteJob),
+    Flush,
     Close(oneshot::Sender<()>),
 }
 
 /// All files of a shard.
 pub(super) struct Disk<M: StateMachine> {
     storage: Arc<dyn Storage>,
+    memory: Arc<dyn Storage>,
     inbox: Arc<Inbox<In<M>>>,
     states: States,
+    unflushed: Unflushed,
     desks: Mutex<BTreeMap<GroupId, Arc<Desk>>>,
     poison: watch::Sender<Option<Poison>>,
     batch_bytes_max: usize,
@@ -100,19 +111,23 @@ pub(super) struct Disk<M: StateMachine> {
 }
 
 impl<M: StateMachine> Disk<M> {
+    /// The first volume is the disk, the other one memory.
     pub(super) fn new(
-        storage: Arc<dyn Storage>,
+        (storage, memory): (Arc<dyn Storage>, Arc<dyn Storage>),
         inbox: Arc<Inbox<In<M>>>,
         state_log: (StateLog, HardStates),
         batch_bytes_max: usize,
+        tick: Duration,
     ) -> Arc<Self> {
         let states = States::new(state_log);
         let (poison, _) = watch::channel(None);
         let desks = Mutex::default();
         Arc::new(Self {
             storage,
+            memory,
             inbox,
             states,
+            unflushed: Unflushed::new(tick),
             desks,
             poison,
             batch_bytes_max,
@@ -122,6 +137,11 @@ impl<M: StateMachine> Disk<M> {
 
     pub(super) fn storage(&self) -> &Arc<dyn Storage> {
         &self.storage
+    }
+
+    /// The volume that ends with the process.
+    pub(super) fn memory(&self) -> &Arc<dyn Storage> {
+        &self.memory
     }
 
     /// What the state log holds of a replica.
@@ -159,14 +179,17 @@ impl<M: StateMachine> Disk<M> {
     }
 
     /// Takes a group's files.
-    pub(super) fn open(&self, group: GroupId, dir: &Path, files: Files) {
+    pub(super) fn open(&self, spec: &GroupSpec, files: Files) {
+        let group = spec.group;
         let desk = Desk {
             group,
-            dir: dir.to_owned(),
+            dir: spec.dir.clone(),
             queue: Mutex::default(),
             writer: Mutex::new(Some(files.writer)),
             reader: files.reader,
             checkpoints: files.checkpoints,
+            durability: spec.durability,
+            noted: AtomicBool::new(false),
         };
         self.desks.lock().insert(group, Arc::new(desk));
     }
@@ -233,9 +256,23 @@ impl<M: StateMachine> Disk<M> {
         }
     }
 
-    /// Does anything wait for room?
-    pub(super) fn is_full(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed)
+    /// Does anything wait for room, or for its flush?
+    pub(super) fn needs_ticks(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) || !self.unflushed.is_empty()
+    }
+
+    pub(super) fn is_unflushed(&self) -> bool {
+        !self.unflushed.is_empty()
+    }
+
+    /// Time passes: what was written long enough ago is flushed.
+    pub(super) fn tick(self: &Arc<Self>) {
+        for group in self.unflushed.tick() {
+            if let Some(desk) = self.desk(group) {
+                desk.queue.lock().flush = true;
+                self.wake(&desk);
+            }
+        }
     }
 
     fn wake(self: &Arc<Self>, desk: &Arc<Desk>) {
@@ -246,6 +283,7 @@ impl<M: StateMachine> Disk<M> {
             }
             queue.running = true;
         }
+        let storage = Arc::clone(desk.reader.storage());
         let (disk, desk) = (Arc::clone(self), Arc::clone(desk));
         let work = move || {
             if catch_unwind(AssertUnwindSafe(|| disk.work(&desk))).is_err() {
@@ -259,7 +297,7 @@ impl<M: StateMachine> Disk<M> {
                 );
             }
         };
-        self.storage.submit(Lane::Flush, Box::new(work));
+        storage.submit(Lane::Flush, Box::new(work));
     }
 
     /// Works until nothing is queued, the disk is full, or it failed.
@@ -269,6 +307,7 @@ impl<M: StateMachine> Disk<M> {
             let done = match step {
                 Step::Trim(point) => trim(desk, writer.as_mut(), point),
                 Step::Write(job) => self.write_now(desk, writer.as_mut(), job),
+                Step::Flush => flush(writer.as_mut()),
                 Step::Close(done) => close(desk, writer.take(), done),
             };
             match done {
@@ -295,6 +334,8 @@ impl<M: StateMachine> Disk<M> {
             Some(Step::Trim(point))
         } else if let Some(job) = queue.next_write(self.batch_bytes_max) {
             Some(Step::Write(job))
+        } else if std::mem::take(&mut queue.flush) {
+            Some(Step::Flush)
         } else {
             queue.close.take().map(Step::Close)
         };
@@ -317,12 +358,17 @@ impl<M: StateMachine> Disk<M> {
             if job.entries.is_empty() {
                 Ok(())
             } else {
-                writer.write(&job.entries, true)
+                desk.note_unflushed()?;
+                let sync = desk.durability == Durability::Flush;
+                writer.write(&job.entries, sync)
             }
         });
         match written {
             Ok(()) => {
                 desk.queue.lock().full = false;
+                if let Durability::Interval(interval) = desk.durability {
+                    self.unflushed.note(group, interval);
+                }
                 self.inbox.put(In::Persisted {
                     group,
                     epoch,
@@ -356,7 +402,7 @@ impl<M: StateMachine> Disk<M> {
             bytes_max,
         } = job;
         let Some(desk) = self.desk(group) else { return };
-        let inbox = Arc::clone(&self.inbox);
+        let (inbox, storage) = (Arc::clone(&self.inbox), Arc::clone(desk.reader.storage()));
         let read = move || {
             let entries = match desk.reader.entries(from, until, bytes_max) {
                 Err(quorate_storage::ReadError::NoEntry { .. }) => Ok(Vec::new()),
@@ -369,16 +415,16 @@ impl<M: StateMachine> Disk<M> {
                 entries,
             });
         };
-        self.storage.submit(Lane::Read, Box::new(read));
+        storage.submit(Lane::Read, Box::new(read));
     }
 
     pub(super) fn checkpoint(self: &Arc<Self>, job: CheckpointJob) {
         let Some(desk) = self.desk(job.group) else {
             return;
         };
-        let disk = Arc::clone(self);
+        let (disk, storage) = (Arc::clone(self), Arc::clone(desk.reader.storage()));
         let save = move || disk.checkpoint_now(&desk, job);
-        self.storage.submit(Lane::Background, Box::new(save));
+        storage.submit(Lane::Background, Box::new(save));
     }
 
     fn checkpoint_now(&self, desk: &Desk, job: CheckpointJob) {
@@ -407,6 +453,18 @@ impl<M: StateMachine> Disk<M> {
             }
             Err(error) => self.fail(Poison::of_write(&error)),
         }
+    }
+}
+
+impl Desk {
+    /// Once, before anything is acknowledged that a restart of the machine may lose.
+    fn note_unflushed(&self) -> Result<(), WriteError> {
+        let weak = matches!(self.durability, Durability::Interval(_));
+        if weak && !self.noted.load(Ordering::Relaxed) {
+            note_unflushed(self.reader.storage(), &self.dir)?;
+            self.noted.store(true, Ordering::Relaxed);
+        }
+        Ok(())
     }
 }
 
@@ -474,10 +532,28 @@ fn trim(desk: &Desk, writer: Option<&mut LogWriter>, point: LogIndex) -> Result<
     removed.map_err(|error| Stop::Fatal(Poison::of_write(&error)))
 }
 
+/// A full disk is met by the next write.
+fn flush(writer: Option<&mut LogWriter>) -> Result<(), Stop> {
+    match writer.map_or(Ok(()), |writer| writer.write(&[], true)) {
+        Ok(()) | Err(WriteError::NoSpace { .. }) => Ok(()),
+        Err(error) => Err(Stop::Fatal(Poison::of_write(&error))),
+    }
+}
+
 fn close(desk: &Desk, writer: Option<LogWriter>, done: oneshot::Sender<()>) -> Result<(), Stop> {
     let closed = writer.map_or(Ok(()), LogWriter::close);
+    let noted = match (&closed, desk.durability) {
+        (Ok(()), Durability::Interval(_)) => note_flushed(desk.reader.storage(), &desk.dir),
+        _ => Ok(()),
+    };
     // Nobody may be waiting any more.
     done.send(()).unwrap_or_default();
+    noted.map_err(|error| {
+        Stop::Fatal(Poison {
+            path: desk.dir.clone(),
+            error: error.to_string(),
+        })
+    })?;
     match closed {
         Ok(()) => Ok(()),
         Err(WriteError::NoSpace { path }) => {

@@ -33,6 +33,11 @@ pub trait StateMachine: Send + 'static {
     /// The replica's place in its group. `ready`: a leader that has applied its own term's first entry.
     fn role_changed(&mut self, role: Role, term: Term, ready: bool, leader: Option<ReplicaId>);
 
+    /// What a leader appends first if acknowledged entries may have been lost, if anything.
+    fn loss(&self) -> Option<Self::Proposal> {
+        None
+    }
+
     /// State after exactly the entries applied so far.
     fn checkpoint(&self) -> Bytes;
 

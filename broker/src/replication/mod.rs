@@ -26,6 +26,8 @@ mod tail;
 mod task;
 mod terms;
 mod ticket;
+mod unflushed;
+mod weak;
 mod wire;
 
 pub use config::{Durability, ElectionWindow, GroupSpec, ReplicationConfig};

@@ -58,6 +58,19 @@ pub enum OpenError {
         /// What is wrong.
         why: String,
     },
+    /// The replica may have forgotten what it acknowledged, and must not vote.
+    #[error(
+        "group {group} in {}: replica {replica} may have lost what it acknowledged from memory; \
+         its peers have to replace it", dir.display()
+    )]
+    Forgetful {
+        /// The group.
+        group: GroupId,
+        /// The replica.
+        replica: ReplicaId,
+        /// Its folder.
+        dir: PathBuf,
+    },
     /// It is open here already.
     #[error("group {group} is open already")]
     Occupied {
@@ -73,8 +86,11 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// Whether stored bytes are wrong, so that opening it again cannot help.
+    /// Whether stored bytes are wrong or gone, so that opening it again cannot help.
     pub fn is_damage(&self) -> bool {
+        if matches!(self, Self::Forgetful { .. }) {
+            return true;
+        }
         let Self::Log { source, .. } = self else {
             return false;
         };
@@ -100,6 +116,8 @@ pub struct Recovered<M> {
     pub(super) trim: Option<LogIndex>,
     /// What the state log held.
     pub(super) saved: HardState,
+    /// The end of the log may be missing.
+    pub(super) lost: bool,
 }
 
 /// The open files of one replica.
@@ -138,11 +156,7 @@ pub fn recover<M: StateMachine>(
     machine: M,
     tail_bytes_max: usize,
 ) -> Result<(Recovered<M>, Files), OpenError> {
-    let identity = LogIdentity {
-        group: spec.group,
-        tag: spec.tag,
-        replica: spec.replica,
-    };
+    let identity = spec.identity();
     let context = Context {
         group: spec.group,
         dir: &spec.dir,
@@ -205,7 +219,7 @@ pub(super) fn restore<M: StateMachine>(
 }
 
 /// A group is born with a checkpoint at index 1, term 1: its first members are in no entry.
-fn birth(spec: &GroupSpec) -> Checkpoint {
+pub(super) fn birth(spec: &GroupSpec) -> Checkpoint {
     Checkpoint {
         index: LogIndex::new(1),
         term: Term::new(1),

@@ -292,6 +292,7 @@ impl<'a, M: StateMachine> Replay<'a, M> {
             checkpoint: self.checkpoint,
             trim: self.trim,
             saved: self.saved,
+            lost: false,
         }
     }
 }

@@ -72,7 +72,7 @@ impl<M: StateMachine> Shell<M> {
         let mut clock = tokio::time::interval(self.parts.tick);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let ticking = self.parts.shard.needs_ticks() || self.parts.disk.is_full();
+            let ticking = self.parts.shard.needs_ticks() || self.parts.disk.needs_ticks();
             let busy = self.is_busy();
             tokio::select! {
                 biased;
@@ -94,6 +94,7 @@ impl<M: StateMachine> Shell<M> {
     fn note_tick(&mut self) {
         // In front: within the next turn, after whatever came before that turn.
         self.input.insert(0, In::Tick);
+        self.parts.disk.tick();
         self.ticks = self.ticks.wrapping_add(1);
         if self.ticks.is_multiple_of(RETRY_TICKS) {
             self.parts.disk.retry();

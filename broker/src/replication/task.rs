@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use quorate_protocol::{BrokerId, GroupId, HybridTime, ReplicaId};
-use quorate_storage::{Lane, StateLog, Storage};
+use quorate_protocol::{BrokerId, GroupId, HybridTime, LogIndex, ReplicaId};
+use quorate_storage::{HardState, Lane, RamStorage, StateLog, Storage};
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,16 +22,14 @@ use crate::replication::inbox::Inbox;
 use crate::replication::inspect::Inspection;
 use crate::replication::machine::StateMachine;
 use crate::replication::outbox::{Carrier, Outbox};
-use crate::replication::recovery::{OpenError, recover};
+use crate::replication::recovery::{Files, OpenError, Recovered, recover};
 use crate::replication::routes::Routes;
 use crate::replication::shard::event::{In, Opening};
 use crate::replication::shard::{Halt, Shard};
 use crate::replication::shell::{Halted, Parts, Shell};
 use crate::replication::snapshot::line::Door;
 use crate::replication::snapshot::{self, Office, Place, Reception};
-
-/// The file without which a folder holds no log.
-const IDENTITY: &str = "replica.json";
+use crate::replication::weak::{Volumes, remove_all};
 
 /// What replication is given of the world.
 #[derive(Clone)]
@@ -141,7 +139,9 @@ impl<M: StateMachine> Replication<M> {
         })?;
         let inbox = Arc::new(Inbox::new());
         let batch = usize::try_from(config.group_commit_bytes_max.get()).unwrap_or(usize::MAX);
-        let disk = Disk::new(environment.storage, Arc::clone(&inbox), log, batch);
+        let memory = Arc::new(RamStorage::new(config.memory_bytes_max.get()));
+        let volumes = (environment.storage, memory as Arc<dyn Storage>);
+        let disk = Disk::new(volumes, Arc::clone(&inbox), log, batch, config.tick);
         let (ended, stopped) = watch::channel(false);
         let total = Room::units(config.uncommitted_bytes_total_max.get());
         let routes = Arc::new(Routes::default());
@@ -223,7 +223,12 @@ impl<M: StateMachine> Replication<M> {
         self.0.disk.forget(replica);
         let (sender, removed) = oneshot::channel();
         let storage = Arc::clone(self.0.disk.storage());
-        let work = move || drop(sender.send(remove_all(storage.as_ref(), &dir)));
+        let memory = Arc::clone(self.0.disk.memory());
+        let remove = move || {
+            remove_all(memory.as_ref(), &dir)?;
+            remove_all(storage.as_ref(), &dir)
+        };
+        let work = move || drop(sender.send(remove()));
         self.0
             .disk
             .storage()
@@ -265,6 +270,11 @@ impl<M: StateMachine> Replication<M> {
         drop(stopped.wait_for(|stopped| *stopped).await);
     }
 
+    /// Is anything acknowledged that no flush has covered?
+    pub fn is_unflushed(&self) -> bool {
+        self.0.disk.is_unflushed()
+    }
+
     /// Replicas that ended because their state was lost or damaged, until they are closed. Their
     /// files are kept.
     pub fn halted(&self) -> watch::Receiver<BTreeMap<GroupId, Halt>> {
@@ -281,17 +291,15 @@ impl<M: StateMachine> Inner<M> {
     /// On a thread of the disk.
     fn open_now(&self, spec: &GroupSpec, machine: M) -> Result<Group<M>, OpenError> {
         let room = self.room(spec.group)?;
-        let saved = self.disk.saved(spec.replica);
-        let tail = usize::try_from(self.config.tail_bytes_max.get()).unwrap_or(usize::MAX);
-        let opened = recover(self.disk.storage(), spec, saved, machine, tail);
-        let (recovered, files) = opened.inspect_err(|_| {
+        let recovered = self.recover(spec, machine).inspect_err(|_| {
             self.rooms.lock().remove(&spec.group);
         })?;
+        let (recovered, files) = recovered;
         let reader = files.reader.clone();
         let (status, watch) = watch::channel(GroupStatus::default());
         let window = window(spec, &self.config);
         let shown = (reader.clone(), files.checkpoints.clone());
-        self.disk.open(spec.group, &spec.dir, files);
+        self.disk.open(spec, files);
         self.routes.set(spec.group, spec.holders.clone());
         let place = Place::new(spec.clone(), window, shown, watch.clone());
         self.office.open(place);
@@ -307,6 +315,24 @@ impl<M: StateMachine> Inner<M> {
             reader,
             status: watch,
         })
+    }
+
+    fn recover(&self, spec: &GroupSpec, machine: M) -> Result<(Recovered<M>, Files), OpenError> {
+        let (disk, memory) = (self.disk.storage(), self.disk.memory());
+        let volumes = Volumes { disk, memory };
+        let place = volumes.place(spec)?;
+        let mut saved = self.disk.saved(spec.replica);
+        let mut spec = spec.clone();
+        if place.lost {
+            // What was committed may not be what is on disk now, and all members begin alike.
+            let commit = LogIndex::default();
+            saved = saved.map(|saved| HardState { commit, ..saved });
+            spec.voters = spec.holders.iter().map(|(replica, _)| *replica).collect();
+        }
+        let tail = usize::try_from(self.config.tail_bytes_max.get()).unwrap_or(usize::MAX);
+        let (mut recovered, files) = recover(&place.storage, &spec, saved, machine, tail)?;
+        recovered.lost = place.lost;
+        Ok((recovered, files))
     }
 
     /// Takes the group's place: nobody else opens it until it is closed.
@@ -370,28 +396,4 @@ fn window(spec: &GroupSpec, config: &ReplicationConfig) -> ElectionWindow {
     };
     let place = members.iter().position(|member| *member == spec.replica);
     ElectionWindow::of(place.unwrap_or(0), members.len(), config)
-}
-
-/// Removes a folder with the files in it; all of it may be gone already. The identity goes first, so
-/// that what a crash leaves is no log, instead of a damaged one.
-fn remove_all(storage: &dyn Storage, dir: &Path) -> std::io::Result<()> {
-    if !storage.exists(dir)? {
-        return Ok(());
-    }
-    let mut entries = storage.list(dir)?;
-    entries.sort_by_key(|entry| entry.name != IDENTITY);
-    for entry in entries {
-        let path = dir.join(&entry.name);
-        if entry.is_dir {
-            remove_all(storage, &path)?;
-            continue;
-        }
-        storage.remove(&path)?;
-        if entry.name == IDENTITY {
-            storage.sync_dir(dir)?;
-        }
-    }
-    storage.remove_dir(dir)?;
-    dir.parent()
-        .map_or(Ok(()), |parent| storage.sync_dir(parent))
 }

@@ -13,7 +13,7 @@ use crate::replication::message::{Body, Message};
 use crate::replication::shard::Halt;
 use crate::replication::shard::event::{Act, ReadyNumber, WriteJob};
 use crate::replication::shard::replica::{Held, Replica, Standing};
-use crate::replication::ticket::Failure;
+use crate::replication::ticket::{Answer, Failure};
 
 impl<M: StateMachine> Replica<M> {
     /// Everything a touched group does in one turn.
@@ -248,11 +248,23 @@ impl<M: StateMachine> Replica<M> {
         }
         self.machine.role_changed(role, now.term, ready, leader);
         self.refuse_waiting();
+        if ready && std::mem::take(&mut self.lost) {
+            self.declare_loss();
+        }
         if (role, now.term) != (before.role, before.term) {
             self.offered.clear();
             self.void_reads();
         }
         self.successor = self.successor.filter(|_| leader.is_none());
+    }
+
+    /// In front of everything else that this leader appends.
+    fn declare_loss(&mut self) {
+        if let Some(proposal) = self.machine.loss() {
+            // Nobody waits for it.
+            let (answer, _) = Answer::new(Vec::new());
+            self.waiting.push_front((proposal, answer));
+        }
     }
 
     /// Progress, then answers: whoever is answered can already read.

@@ -96,6 +96,8 @@ pub(super) struct Replica<M: StateMachine> {
     /// Files up to here may go once the checkpoint there is durable.
     pub(super) unlink: Option<LogIndex>,
     pub(super) disk_full: bool,
+    /// The end of the log may be missing, and nobody was told yet.
+    pub(super) lost: bool,
     pub(super) written: Written,
     pub(super) hinted: (LogIndex, u32),
     pub(super) told: (LogIndex, Offset, Offset),
@@ -192,6 +194,7 @@ impl<M: StateMachine> Replica<M> {
             checkpoints: (recovered.checkpoint, recovered.checkpoint),
             unlink: recovered.trim,
             disk_full: false,
+            lost: recovered.lost,
             written: Written {
                 number: ReadyNumber(0),
                 term: recovered.saved.term,

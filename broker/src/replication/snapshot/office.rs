@@ -255,7 +255,7 @@ impl<M: StateMachine> Office<M> {
                     files,
                     exchanged,
                 } = reopened;
-                disk.open(install.group, &place.spec.dir, files);
+                disk.open(&place.spec, files);
                 let window = place.window;
                 self.parts.inbox.put(In::Open(Box::new(Opening {
                     recovered,

@@ -29,6 +29,8 @@ pub(super) enum Ask {
     Again,
     /// Answered at once.
     Peek,
+    /// Note that something was lost.
+    Loss,
     /// Forget up to here.
     Trim(LogIndex),
 }
@@ -49,6 +51,8 @@ pub(super) struct Book {
     pub(super) overlay: BTreeMap<LogIndex, Offset>,
     pub(super) told: (LogIndex, Offset, Offset),
     pub(super) role: (Role, Term, bool, Option<ReplicaId>),
+    /// Where something was lost, since the last restore.
+    pub(super) losses: Vec<Offset>,
     /// Entries applied since the last restore.
     pub(super) digests: BTreeMap<u64, u64>,
 }
@@ -157,8 +161,14 @@ impl StateMachine for Book {
                 index: self.applied,
                 offset: seat.next_offset,
             }),
-            Ask::Trim(up_to) => {
-                let batch = control_batch(&ControlRecord::Trim { up_to }, stamp(seat)).unwrap();
+            Ask::Trim(_) | Ask::Loss => {
+                let record = match proposal {
+                    Ask::Trim(up_to) => ControlRecord::Trim { up_to },
+                    _ => ControlRecord::DataLoss {
+                        from: seat.next_offset,
+                    },
+                };
+                let batch = control_batch(&record, stamp(seat)).unwrap();
                 let receipt = Receipt {
                     index: seat.index,
                     offset: seat.next_offset,
@@ -192,12 +202,11 @@ impl StateMachine for Book {
                 verify(entry);
                 self.count += u64::from(entry.batch.record_count());
             }
-            EntryKind::Control => {
-                if let ControlRecord::Trim { up_to } = ControlRecord::decode(&entry.batch).unwrap()
-                {
-                    trim = Some(up_to);
-                }
-            }
+            EntryKind::Control => match ControlRecord::decode(&entry.batch).unwrap() {
+                ControlRecord::Trim { up_to } => trim = Some(up_to),
+                ControlRecord::DataLoss { from } => self.losses.push(from),
+                _ => {}
+            },
             EntryKind::Blank | EntryKind::Membership => {}
         }
         let reply = Some(Receipt {
@@ -222,6 +231,10 @@ impl StateMachine for Book {
             self.overlay.clear();
         }
         self.role = (role, term, ready, leader);
+    }
+
+    fn loss(&self) -> Option<Ask> {
+        Some(Ask::Loss)
     }
 
     fn checkpoint(&self) -> Bytes {

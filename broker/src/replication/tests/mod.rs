@@ -17,6 +17,7 @@ mod single;
 mod transfers;
 mod trio;
 mod verdict;
+mod weak;
 mod world;
 
 /// SplitMix64.

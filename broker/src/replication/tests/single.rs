@@ -24,6 +24,7 @@ fn spec(dir: &str, segment_bytes: u64) -> GroupSpec {
         voters: vec![ReplicaId::new(11)],
         holders: Vec::new(),
         durability: Durability::Flush,
+        release: false,
         dir: PathBuf::from(dir),
         log: LogConfig {
             segment_bytes: ByteSize::new(segment_bytes),

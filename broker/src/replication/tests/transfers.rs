@@ -202,6 +202,7 @@ impl Cluster {
                 segment_age: Duration::ZERO,
             },
             durability: Durability::Flush,
+            release: false,
         }
     }
 

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use quorate_protocol::{
     BrokerId, ByteSize, Envelope, FRAME_HEADER_LEN, GroupId, LogIndex, PeerMessage,
 };
-use quorate_storage::{LogConfig, MemoryStorage, Storage};
+use quorate_storage::{Crash, LogConfig, MemoryStorage, Storage};
 use tokio_util::task::TaskTracker;
 
 use crate::peers::Inbound;
@@ -20,6 +20,7 @@ use crate::replication::group::Group;
 use crate::replication::machine::Role;
 use crate::replication::message::Lane;
 use crate::replication::outbox::Carrier;
+use crate::replication::recovery::OpenError;
 use crate::replication::shard::membership::Change;
 use crate::replication::task::{Environment, Links, Replication};
 use crate::replication::tests::book::{Ask, Book, GROUP, Receipt, time};
@@ -27,10 +28,12 @@ use crate::replication::tests::world::{TAG, replica};
 use crate::replication::ticket::{Failure, Ticket};
 
 #[derive(Debug, Default)]
-struct Net {
-    gates: Mutex<BTreeMap<BrokerId, Arc<Gate<Book>>>>,
+pub(super) struct Net {
+    pub(super) gates: Mutex<BTreeMap<BrokerId, Arc<Gate<Book>>>>,
     /// Brokers that nothing reaches, and that reach nobody.
-    cut: Mutex<BTreeSet<BrokerId>>,
+    pub(super) cut: Mutex<BTreeSet<BrokerId>>,
+    /// Starts of each broker: what an earlier process says is not heard.
+    lives: Mutex<BTreeMap<BrokerId, u64>>,
     /// How often something was handed over, and how many messages.
     carried: Mutex<(u64, u64)>,
 }
@@ -39,10 +42,14 @@ struct Net {
 struct Cable {
     net: Arc<Net>,
     me: BrokerId,
+    life: u64,
 }
 
 impl Carrier for Cable {
     fn carry(&self, to: BrokerId, _lane: Lane, messages: Vec<PeerMessage>) {
+        if self.net.lives.lock().get(&self.me) != Some(&self.life) {
+            return;
+        }
         {
             let mut carried = self.net.carried.lock();
             *carried = (carried.0 + 1, carried.1 + messages.len() as u64);
@@ -50,7 +57,11 @@ impl Carrier for Cable {
         let gates = self.net.gates.lock();
         let cut = self.net.cut.lock();
         match gates.get(&to) {
-            Some(gate) if !cut.contains(&self.me) && !cut.contains(&to) => {
+            Some(gate)
+                if gates.contains_key(&self.me)
+                    && !cut.contains(&self.me)
+                    && !cut.contains(&to) =>
+            {
                 let envelope = Envelope {
                     channel: 1,
                     messages,
@@ -60,26 +71,29 @@ impl Carrier for Cable {
                 let bytes = body.len();
                 gate.deliver(self.me, Envelope::decode(body).unwrap().messages, bytes);
             }
-            _ => gates[&self.me].lost(to),
+            // One that was stopped says nothing, and nobody tells it anything.
+            _ => drop(gates.get(&self.me).map(|gate| gate.lost(to))),
         }
     }
 }
 
-fn broker(id: u64) -> BrokerId {
+pub(super) fn broker(id: u64) -> BrokerId {
     BrokerId::new(u16::try_from(id).unwrap())
 }
 
-struct Member {
-    replication: Replication<Book>,
-    group: Group<Book>,
+pub(super) struct Member {
+    pub(super) replication: Replication<Book>,
+    pub(super) group: Group<Book>,
 }
 
-struct Trio {
-    net: Arc<Net>,
-    members: BTreeMap<u64, Member>,
+pub(super) struct Trio {
+    pub(super) net: Arc<Net>,
+    pub(super) members: BTreeMap<u64, Member>,
+    pub(super) disks: BTreeMap<u64, Arc<MemoryStorage>>,
+    pub(super) starts: u64,
 }
 
-fn spec(group: GroupId, id: u64, holders: &[u64]) -> GroupSpec {
+pub(super) fn spec(group: GroupId, id: u64, holders: &[u64]) -> GroupSpec {
     GroupSpec {
         group,
         tag: TAG,
@@ -95,23 +109,41 @@ fn spec(group: GroupId, id: u64, holders: &[u64]) -> GroupSpec {
             segment_age: Duration::ZERO,
         },
         durability: Durability::Flush,
+        release: false,
     }
 }
 
 impl Trio {
     async fn start() -> Self {
+        Self::start_as(Durability::Flush).await
+    }
+
+    pub(super) async fn start_as(durability: Durability) -> Self {
         let mut trio = Self {
             net: Arc::default(),
             members: BTreeMap::new(),
+            disks: BTreeMap::new(),
+            starts: 0,
         };
         for id in 1..=3 {
-            trio.join(id, &[1, 2, 3]).await;
+            let spec = GroupSpec {
+                durability,
+                ..spec(GROUP, id, &[1, 2, 3])
+            };
+            trio.open(id, spec).await.unwrap();
         }
         trio
     }
 
     async fn join(&mut self, id: u64, holders: &[u64]) {
-        let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::inline());
+        self.open(id, spec(GROUP, id, holders)).await.unwrap();
+    }
+
+    /// A broker on the disk it had, or on an empty one.
+    pub(super) async fn open(&mut self, id: u64, spec: GroupSpec) -> Result<(), OpenError> {
+        let disk = self.disks.entry(id);
+        let disk = disk.or_insert_with(|| Arc::new(MemoryStorage::inline()));
+        let storage = Arc::clone(disk) as Arc<dyn Storage>;
         let environment = Environment {
             storage,
             now: Arc::new(|| time(1)),
@@ -123,9 +155,17 @@ impl Trio {
             tick: Duration::from_millis(5),
             ..ReplicationConfig::default()
         };
+        let life = {
+            let mut lives = self.net.lives.lock();
+            let life = lives.entry(broker(id)).or_default();
+            self.starts += 1;
+            *life = self.starts;
+            *life
+        };
         let cable = Cable {
             net: Arc::clone(&self.net),
             me: broker(id),
+            life,
         };
         let links = Links {
             carrier: Some(Arc::new(cable)),
@@ -134,17 +174,25 @@ impl Trio {
         let replication = Replication::start_with(environment, config, links).unwrap();
         let gate = Arc::clone(&replication.0.gate);
         self.net.gates.lock().insert(broker(id), gate);
-        let opened = replication.open(spec(GROUP, id, holders), Book::default());
-        let group = opened.await.unwrap();
+        let group = replication.open(spec, Book::default()).await?;
         self.members.insert(id, Member { replication, group });
+        Ok(())
     }
 
-    fn group(&self, id: u64) -> &Group<Book> {
+    /// The process of a broker is gone, and perhaps what its machine had not flushed.
+    pub(super) fn crash(&mut self, id: u64, crash: Crash) {
+        self.net.gates.lock().remove(&broker(id));
+        self.net.lives.lock().remove(&broker(id));
+        drop(self.members.remove(&id));
+        self.disks[&id].crash(crash);
+    }
+
+    pub(super) fn group(&self, id: u64) -> &Group<Book> {
         &self.members[&id].group
     }
 
     /// One of these members leads, by its own word.
-    async fn leader(&self, among: &[u64]) -> u64 {
+    pub(super) async fn leader(&self, among: &[u64]) -> u64 {
         loop {
             for id in among {
                 if self.group(*id).status().ready {
@@ -155,7 +203,7 @@ impl Trio {
         }
     }
 
-    async fn propose(&self, id: u64, number: u64) -> Ticket<Receipt> {
+    pub(super) async fn propose(&self, id: u64, number: u64) -> Ticket<Receipt> {
         let ask = Ask::Write {
             number,
             records: 2,
@@ -164,7 +212,7 @@ impl Trio {
         self.group(id).propose(ask).await.unwrap()
     }
 
-    async fn applied(&self, id: u64, index: LogIndex) {
+    pub(super) async fn applied(&self, id: u64, index: LogIndex) {
         let mut status = self.group(id).watch();
         status
             .wait_for(|status| status.applied >= index)
@@ -173,7 +221,7 @@ impl Trio {
     }
 }
 
-fn run(test: impl Future<Output = ()>) {
+pub(super) fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

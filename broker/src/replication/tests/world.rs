@@ -106,6 +106,7 @@ impl Node {
             voters: self.voters.iter().copied().map(replica).collect(),
             holders: Vec::new(),
             durability: Durability::Flush,
+            release: false,
             dir: dir.to_owned(),
             log: LogConfig {
                 segment_bytes: ByteSize::new(4096 + 1800),
@@ -123,13 +124,15 @@ impl Node {
         let volume = self.volume();
         let inbox = Arc::new(Inbox::new());
         let log = StateLog::open(&volume, Path::new("/state.log")).expect("state is whole");
-        let disk = Disk::new(Arc::clone(&volume), Arc::clone(&inbox), log, 2000);
+        let volumes = (Arc::clone(&volume), Arc::clone(&volume));
+        let tick = Duration::from_millis(50);
+        let disk = Disk::new(volumes, Arc::clone(&inbox), log, 2000, tick);
         let (spec, room) = (self.spec(&self.dir), self.tail_bytes_max as usize);
         let saved = disk.saved(replica(self.id));
         let (recovered, files) = recover(&volume, &spec, saved, Book::default(), room).unwrap();
         self.check(&recovered);
         let reader = files.reader.clone();
-        disk.open(GROUP, &self.dir, files);
+        disk.open(&spec, files);
         let window = 11 + 3 * (self.id as usize % 8);
         let window = ElectionWindow {
             min: window,

@@ -31,6 +31,8 @@ pub(super) struct Account {
     pub(super) in_flight: InFlight,
     /// Outcomes the producer has not been told.
     pub(super) ledger: Ledger,
+    /// What a commit means in this partition.
+    committed: AckLevel,
     credit: ProducerCredit,
     announced: Credit,
     lease: Lease,
@@ -38,11 +40,12 @@ pub(super) struct Account {
 
 impl Account {
     /// A producer that may send the lease's window.
-    pub(super) fn new(lease: Lease) -> Self {
+    pub(super) fn new(lease: Lease, committed: AckLevel) -> Self {
         let window = lease.window();
         Self {
             in_flight: InFlight::default(),
             ledger: Ledger::default(),
+            committed,
             credit: ProducerCredit::new(window),
             announced: Credit::new(window),
             lease,
@@ -95,8 +98,17 @@ impl Account {
     fn note(&mut self, settled: Settled) {
         let Settled { terms, outcome } = settled;
         self.credit.settle(terms.bytes, self.lease.resize());
-        self.ledger
-            .settle(terms.span, granted(terms.level), outcome);
+        let level = self.granted(terms.level);
+        self.ledger.settle(terms.span, level, outcome);
+    }
+
+    /// What somebody who asked for this level was given.
+    fn granted(&self, asked: AckLevel) -> AckLevel {
+        if asked <= AckLevel::LEADER {
+            asked
+        } else {
+            self.committed
+        }
     }
 
     /// The acks and the credit to send now, if there are any.
@@ -122,13 +134,5 @@ impl Account {
             .granted()
             .get()
             .saturating_sub(self.announced.get())
-    }
-}
-
-/// The level that a commit means to somebody who asked for this one.
-fn granted(asked: AckLevel) -> AckLevel {
-    match asked {
-        AckLevel::QUORUM_MEMORY => AckLevel::QUORUM,
-        level => level,
     }
 }

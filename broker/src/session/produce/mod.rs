@@ -58,7 +58,7 @@ pub(super) async fn serve(
     stream: &mut Stream,
 ) -> Result<(), Stop> {
     let (partition, params, lease) = accept(session, opened).await?;
-    let account = Account::new(lease);
+    let account = Account::new(lease, partition.spec().committed_level());
     let PartitionStatus {
         log_start,
         high_watermark,
