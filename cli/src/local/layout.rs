@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use std::time::SystemTime;
 
+use quorate::Client;
 use quorate_certs::Authority;
 use quorate_certs::BrokerRequest;
 use quorate_certs::InitRequest;
@@ -114,6 +115,24 @@ impl Layout {
     /// The certificate files of the administrator.
     pub(crate) fn admin(&self) -> PathBuf {
         self.authorities().join("admins/admin")
+    }
+
+    /// Where clients begin: `client.servers`.
+    pub(crate) fn servers(&self) -> String {
+        let plan = &self.plan;
+        let addresses: Vec<_> = plan.ids().map(|id| plan.client_address(id)).collect();
+        addresses.join(",")
+    }
+
+    /// Connects as the administrator.
+    pub(crate) async fn connect(&self) -> Result<Client, Failure> {
+        let admin = self.admin();
+        let client = Client::builder()
+            .servers(&self.servers())
+            .ca_file(admin.join("ca.pem"))
+            .cert_file(admin.join("cert.pem"))
+            .key_file(admin.join("key.pem"));
+        Ok(client.await?)
     }
 
     /// A broker's data.

@@ -52,10 +52,3 @@ pub(crate) async fn kill(brokers: &mut [Broker]) -> Result<(), Failure> {
     }
     Ok(())
 }
-
-/// Where clients begin: `client.servers`.
-pub(crate) fn servers(layout: &Layout) -> String {
-    let plan = layout.plan();
-    let addresses: Vec<_> = plan.ids().map(|id| plan.client_address(id)).collect();
-    addresses.join(",")
-}

@@ -18,7 +18,7 @@ use crate::failure::Failure;
 pub(super) const FILE: &str = "dev.toml";
 
 const COUNTS: [u16; 3] = [1, 3, 5];
-const COUNT_DEFAULT: u16 = 1;
+const COUNT_DEFAULT: u16 = 3;
 const BASE_PORT_DEFAULT: u16 = 4747;
 /// Between the ports of one broker and of the next.
 const STRIDE: u16 = 10;
@@ -187,7 +187,7 @@ mod tests {
         assert_eq!(plan.peer_address(3), "127.0.0.1:4768");
         assert!(Plan::new(wish(3, 65_530)).is_err());
         assert!(Plan::new(wish(1, 65_535)).is_err());
-        assert_eq!(Plan::new(Wish::default()).unwrap().nodes(), COUNT_DEFAULT);
+        assert_eq!(Plan::new(Wish::default()).unwrap(), plan);
     }
 
     #[test]

@@ -31,7 +31,7 @@ fn wrong_usage_exits_2_in_the_form_asked_for() {
         &["pub", "orders", "x", "--file", "f"],
         &["sub", "orders", "--timeout", "soon"],
         &["cert", "issue", "king", "arthur", "--ca", "x"],
-        &["dev", "--nodes", "3"],
+        &["dev", "--nodes", "4"],
         &["explain", "QRT-FFFF"],
         &["frobnicate"],
     ] {

@@ -16,7 +16,8 @@ const SHORT: [&str; 7] = [
 #[test]
 fn figures_are_shown_whatever_becomes_of_the_file_and_the_comparison() {
     let home = Home::new();
-    let mut dev = Told::start(&mut home.command(&["dev", "--base-port", "0", "--json"]));
+    let mut dev =
+        Told::start(&mut home.command(&["dev", "--nodes", "1", "--base-port", "0", "--json"]));
     dev.event("ready");
 
     let first = home.run(&[&SHORT[..], &["--rate", "100", "--out", "first.json"]].concat());

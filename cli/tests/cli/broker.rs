@@ -7,7 +7,7 @@ use crate::process::Told;
 use crate::process::assert_keys;
 
 /// A home with certificates and a configuration; listeners are on free ports.
-fn home() -> Home {
+pub(crate) fn home() -> Home {
     let home = Home::new();
     let arguments = [
         "cert",
@@ -183,7 +183,16 @@ fn a_broker_serves_until_it_is_told_to_stop_and_again_from_its_data() {
 #[test]
 fn development_authorities_stay_on_loopback() {
     let home = Home::new();
-    let dev = ["dev", "--base-port", "0", "--json", "--data", "dev"];
+    let dev = [
+        "dev",
+        "--nodes",
+        "1",
+        "--base-port",
+        "0",
+        "--json",
+        "--data",
+        "dev",
+    ];
     let mut cluster = Told::start(&mut home.command(&dev));
     cluster.event("ready");
     assert_eq!(cluster.end(Signal::INT), Some(0));

@@ -15,7 +15,7 @@ use crate::process::assert_keys;
 use crate::process::kill;
 use crate::process::read;
 
-const DEV: [&str; 4] = ["dev", "--base-port", "0", "--json"];
+const DEV: [&str; 6] = ["dev", "--nodes", "1", "--base-port", "0", "--json"];
 
 fn pid(broker: &Value) -> i32 {
     i32::try_from(broker["pid"].as_i64().unwrap()).unwrap()
@@ -74,11 +74,20 @@ fn the_ready_event_says_everything_and_nothing_stays() {
 #[test]
 fn a_cluster_beside_another_gives_its_context_back() {
     let home = Home::new();
-    let kept = ["dev", "--base-port", "0", "--data", "kept", "--json"];
+    let kept = [
+        "dev",
+        "--nodes",
+        "1",
+        "--base-port",
+        "0",
+        "--data",
+        "kept",
+        "--json",
+    ];
     let mut first = Told::start(&mut home.command(&kept));
     first.event("ready");
     let before = home.json(&["ctx", "show"]);
-    let second = home.run(&["dev", "--base-port", "0", "--", "true"]);
+    let second = home.run(&["dev", "--nodes", "1", "--base-port", "0", "--", "true"]);
     assert_eq!(second.code, 0, "{}", second.stderr);
     assert_eq!(home.json(&["ctx", "show"]), before);
     home.json(&["topic", "list"]);
@@ -195,6 +204,8 @@ fn a_command_runs_in_the_cluster_and_its_status_is_the_result() {
     let script = format!("{quorate} pub orders \"$QUORATE_CONTEXT\" --json; exit 7");
     let arguments = [
         "dev",
+        "--nodes",
+        "1",
         "--base-port",
         "0",
         "--context",
@@ -208,7 +219,15 @@ fn a_command_runs_in_the_cluster_and_its_status_is_the_result() {
     assert_eq!(ran.code, 7, "{}", ran.stderr);
     assert_eq!(ran.objects()[0]["offset"], 0);
     assert_eq!(home.temporary_files(), 0);
-    let ran = home.run(&["dev", "--base-port", "0", "--", "no-such-program"]);
+    let ran = home.run(&[
+        "dev",
+        "--nodes",
+        "1",
+        "--base-port",
+        "0",
+        "--",
+        "no-such-program",
+    ]);
     assert_eq!(ran.code, 1);
     assert!(ran.stderr.contains("no-such-program"), "{}", ran.stderr);
 }
@@ -222,6 +241,7 @@ fn what_cannot_be_done_is_refused_before_anything_starts() {
         &["--nodes", "2"][..],
         &["--data", "full"],
         &["--base-port", "65535"],
+        &["--nodes", "5", "--base-port", "65500"],
         &["--context", "a b"],
     ] {
         let ran = home.run(&[&["dev"], arguments].concat());

@@ -10,6 +10,7 @@ mod arguments;
 mod bench;
 mod broker;
 mod certificates;
+mod cluster;
 mod contexts;
 mod development;
 mod messages;

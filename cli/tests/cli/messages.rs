@@ -31,7 +31,8 @@ const RECORD: [&str; 9] = [
 ];
 
 fn cluster(home: &Home) -> Told {
-    let mut dev = Told::start(&mut home.command(&["dev", "--base-port", "0", "--json"]));
+    let mut dev =
+        Told::start(&mut home.command(&["dev", "--nodes", "1", "--base-port", "0", "--json"]));
     dev.event("ready");
     dev
 }

@@ -74,14 +74,13 @@ async fn perform(arguments: &Arguments, invocation: &Invocation) -> Result<Exit,
         false => local::kill(&mut brokers).await,
     };
     let removed = layout.remove_if_temporary();
-    let outcome = told?;
-    teller.outcome(&outcome)?;
     if arguments.keep {
         let shown = layout.root().display();
-        invocation
-            .output
-            .note(format_args!("data and logs: {shown}"));
+        let kept = format_args!("data and logs: {shown}");
+        invocation.output.note(kept);
     }
+    let outcome = told?;
+    teller.outcome(&outcome)?;
     stopped.and(removed).map(|()| exit(&outcome))
 }
 

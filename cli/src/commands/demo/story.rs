@@ -81,7 +81,7 @@ impl<'a> Story<'a> {
             "cluster",
             "three brokers, each a process with its own certificate; mutual TLS everywhere",
         )?;
-        let client = self.connect().await?;
+        let client = self.layout.connect().await?;
         self.make_topics(&client).await?;
         let mut traffic = self.start_traffic(client).await?;
         tokio::time::sleep(PAUSE).await;
@@ -97,23 +97,13 @@ impl<'a> Story<'a> {
         ))
     }
 
-    async fn connect(&self) -> Result<Client, Failure> {
-        let admin = self.layout.admin();
-        let client = Client::builder()
-            .servers(&local::servers(self.layout))
-            .ca_file(admin.join("ca.pem"))
-            .cert_file(admin.join("cert.pem"))
-            .key_file(admin.join("key.pem"));
-        Ok(client.await?)
-    }
-
     async fn make_topics(&self, client: &Client) -> Result<(), Failure> {
         client.admin().create_topic(ORDERS).partitions(1).await?;
         if self.arguments.work.is_some() {
             client.admin().create_topic(PROCESSED).partitions(1).await?;
             led(client, PROCESSED, |_| true).await?;
         }
-        let partition = led(client, ORDERS, |_| true).await?;
+        let partition = led(client, ORDERS, |one| one.leader == one.preferred).await?;
         let (leader, term) = (leader(&partition), partition.term);
         let text = format!(
             "topic `{ORDERS}` has three replicas and is led by broker-{leader} in term {term}; an \
@@ -181,7 +171,7 @@ impl<'a> Story<'a> {
         let log = self.layout.root().join("step.log");
         let log = File::options().create(true).append(true).open(log);
         let admin = self.layout.admin();
-        let mut line: Vec<OsString> = vec!["--servers".into(), local::servers(self.layout).into()];
+        let mut line: Vec<OsString> = vec!["--servers".into(), self.layout.servers().into()];
         for (flag, file) in [
             ("--ca", "ca.pem"),
             ("--cert", "cert.pem"),

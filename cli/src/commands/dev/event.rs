@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::commands::dev::leaders::LeaderChange;
 use crate::failure::Failure;
 use crate::local;
 use crate::local::Broker;
@@ -40,6 +41,12 @@ pub(super) enum Event<'a> {
         name: String,
         pid: u32,
     },
+    LeaderChange {
+        topic: String,
+        partition: u32,
+        leader: u16,
+        term: u64,
+    },
     Stopping,
 }
 
@@ -72,6 +79,22 @@ impl Event<'_> {
         Self::BrokerStart { id, name, pid }
     }
 
+    /// A partition is led by another broker.
+    pub(super) fn leader(change: LeaderChange) -> Self {
+        let LeaderChange {
+            topic,
+            partition,
+            leader,
+            term,
+        } = change;
+        Self::LeaderChange {
+            topic,
+            partition,
+            leader,
+            term,
+        }
+    }
+
     fn for_people(&self) -> String {
         match self {
             Self::Ready { .. } => String::new(),
@@ -86,6 +109,15 @@ impl Event<'_> {
                 format!("{name} was ended by signal {}", signal.unwrap_or_default())
             }
             Self::BrokerStart { name, pid, .. } => format!("{name} serves again, process {pid}"),
+            Self::LeaderChange {
+                topic,
+                partition,
+                leader,
+                term,
+            } => {
+                let name = local::name(*leader);
+                format!("{name} leads {topic}/{partition} in term {term}")
+            }
             Self::Stopping => "stopping".to_owned(),
         }
     }

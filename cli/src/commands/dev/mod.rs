@@ -1,6 +1,7 @@
 //! `quorate dev`: a cluster on this machine, with real certificates, for as long as it runs.
 
 mod event;
+mod leaders;
 mod selection;
 mod supervisor;
 mod workload;
@@ -13,6 +14,7 @@ use crate::clock;
 use crate::clock::Moment;
 use crate::commands::dev::event::Event;
 use crate::commands::dev::event::Events;
+use crate::commands::dev::leaders::Leaders;
 use crate::commands::dev::selection::Selection;
 use crate::commands::dev::supervisor::Report;
 use crate::commands::dev::supervisor::Supervisor;
@@ -37,7 +39,7 @@ pub(crate) struct Arguments {
     /// Write and select the context of this name [default: dev]
     #[arg(long, value_name = "NAME")]
     context: Option<String>,
-    /// How many brokers: 1, 3 or 5 [default: 1, or as many as --data has]
+    /// How many brokers: 1, 3 or 5 [default: 3, or as many as --data has]
     #[arg(long, value_name = "N")]
     nodes: Option<u16>,
     /// Client port of the first broker, its peer port is the next one, those of each further
@@ -149,16 +151,16 @@ impl Site<'_> {
         }
     }
 
-    /// Tells what becomes of the brokers; ends when none is left.
+    /// Tells what becomes of the brokers and of what they lead; ends when none is left.
     async fn report(&self, supervisor: &mut Supervisor) -> Failure {
-        while let Some(report) = supervisor.report().await {
-            let told = match report {
-                Report::Exit(id, status) => self.events.emit(&Event::exit(id, status)),
-                Report::Start(id, pid) => self.events.emit(&Event::start(id, pid)),
-                Report::StillDown(failure) => {
-                    self.events.warn(&failure);
-                    Ok(())
-                }
+        let mut leaders = Leaders::new(self.layout);
+        loop {
+            let told = tokio::select! {
+                report = supervisor.report() => match report {
+                    Some(report) => self.tell(report),
+                    None => break,
+                },
+                change = leaders.next() => self.events.emit(&Event::leader(change)),
             };
             if let Err(failure) = told {
                 return failure;
@@ -167,6 +169,17 @@ impl Site<'_> {
         let code = quorate::ErrorCode::INTERNAL;
         Failure::new(code, Exit::Failed, "the last broker ended")
             .with_cause("none is restarted: --respawn 0")
+    }
+
+    fn tell(&self, report: Report) -> Result<(), Failure> {
+        match report {
+            Report::Exit(id, status) => self.events.emit(&Event::exit(id, status)),
+            Report::Start(id, pid) => self.events.emit(&Event::start(id, pid)),
+            Report::StillDown(failure) => {
+                self.events.warn(&failure);
+                Ok(())
+            }
+        }
     }
 
     /// Lets the brokers finish; a second request does not wait for that.

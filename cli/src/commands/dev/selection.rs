@@ -3,7 +3,6 @@
 use crate::contexts::Contexts;
 use crate::contexts::Replaced;
 use crate::failure::Failure;
-use crate::local;
 use crate::local::Layout;
 
 /// A context that was written and selected.
@@ -20,7 +19,7 @@ impl Selection {
         let previous = contexts.current().map(str::to_owned);
         let admin = layout.admin();
         let client = [
-            ("servers", local::servers(layout)),
+            ("servers", layout.servers()),
             ("ca_file", admin.join("ca.pem").display().to_string()),
             ("cert_file", admin.join("cert.pem").display().to_string()),
             ("key_file", admin.join("key.pem").display().to_string()),

@@ -1,6 +1,10 @@
 //! Checks of the way to each server: datagrams arrive, the handshake works, we are let in.
 
+use std::collections::BTreeMap;
+
+use quorate::BrokerId;
 use quorate::Cluster;
+use quorate::ClusterHealth;
 use quorate_certs::Identity;
 
 use crate::commands::doctor::Check;
@@ -10,7 +14,7 @@ use crate::settings::Settings;
 /// How long one server is tried.
 const TRIED_FOR: &str = "3s";
 
-/// Connects to each server by itself.
+/// Connects to each server by itself, then to each broker that these tell of.
 pub(super) async fn examine(
     settings: &Settings,
     identity: Option<&Identity>,
@@ -18,7 +22,7 @@ pub(super) async fn examine(
 ) -> Vec<Check> {
     let servers = settings.get("client.servers").unwrap_or_default();
     let mut checks = Vec::new();
-    let mut reached = None;
+    let mut reached = BTreeMap::new();
     for server in addresses(servers) {
         let name = format!("server {server}");
         if !usable {
@@ -28,13 +32,72 @@ pub(super) async fn examine(
         match ask(settings, server).await {
             Ok(cluster) => {
                 checks.push(Check::ok(name, accepted(&cluster)));
-                reached = Some(cluster);
+                reached.insert(cluster.broker, cluster);
             }
             Err(failure) => checks.push(Check::of_failure(name, &failure)),
         }
     }
-    checks.push(same_cluster(reached.as_ref(), identity));
+    checks.extend(others(settings, servers, &reached).await);
+    let (_, any) = reached.first_key_value().unzip();
+    checks.push(same_cluster(any, identity));
+    if any.is_some() {
+        checks.push(health(settings).await);
+    }
     checks
+}
+
+/// Brokers of the cluster that are not named in the settings: clients go there too.
+async fn others(
+    settings: &Settings,
+    servers: &str,
+    reached: &BTreeMap<BrokerId, Cluster>,
+) -> Vec<Check> {
+    let named: Vec<_> = addresses(servers).collect();
+    let Some((_, cluster)) = reached.first_key_value() else {
+        return Vec::new();
+    };
+    let mut checks = Vec::new();
+    for broker in &cluster.brokers {
+        let address = broker.client_address.as_str();
+        if reached.contains_key(&broker.id) || named.contains(&address) {
+            continue;
+        }
+        let name = format!("{} {address}", broker.name);
+        checks.push(match ask(settings, address).await {
+            Ok(cluster) => Check::ok(name, accepted(&cluster)),
+            Err(failure) => Check::of_failure(name, &failure),
+        });
+    }
+    checks
+}
+
+/// What the cluster says of itself.
+async fn health(settings: &Settings) -> Check {
+    let name = "health";
+    let status = settings
+        .with_client(async |client| Ok(client.admin().cluster_status().await?))
+        .await;
+    let status = match status {
+        Ok(status) => status,
+        Err(failure) => return Check::of_failure(name, &failure),
+    };
+    let quorate::PartitionCounts {
+        total,
+        leaderless,
+        under_replicated,
+        ..
+    } = status.partitions;
+    let detail = format!(
+        "{} brokers, {total} partitions, {leaderless} without a leader, {under_replicated} with \
+         too few complete copies",
+        status.brokers.len()
+    );
+    let check = match status.health {
+        ClusterHealth::Ok => return Check::ok(name, detail),
+        ClusterHealth::Down => Check::fail(name, detail),
+        _ => Check::warn(name, detail),
+    };
+    check.with_help("quorate cluster status")
 }
 
 /// The addresses in `client.servers`.

@@ -10,7 +10,6 @@ use quorate_certs::Role;
 
 use crate::clock;
 use crate::commands::doctor::Check;
-use crate::commands::doctor::Status;
 use crate::encoding;
 use crate::settings::Settings;
 
@@ -99,7 +98,7 @@ fn validity(name: &str, path: &Path, report: &CertificateReport) -> Check {
     }
     let detail = format!("{shown}, valid until {until}");
     if report.not_after < now + RENEW_BEFORE {
-        return Check::new(name, Status::Warn, detail).with_help(ISSUE);
+        return Check::warn(name, detail).with_help(ISSUE);
     }
     Check::ok(name, detail)
 }
@@ -148,6 +147,7 @@ mod tests {
     use quorate_certs::Initialised;
 
     use super::*;
+    use crate::commands::doctor::Status;
 
     fn cluster(dir: &Path, name: &str) -> Initialised {
         quorate_certs::init(&InitRequest {

@@ -57,6 +57,10 @@ impl Check {
         Self::new(name, Status::Ok, detail)
     }
 
+    fn warn(name: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::new(name, Status::Warn, detail)
+    }
+
     fn fail(name: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::new(name, Status::Fail, detail)
     }
