@@ -48,6 +48,9 @@ const CONNECTION_WINDOW_BYTES: u32 = 256 << 20;
 const SEND_WINDOW_BYTES: u64 = 8 << 20;
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT_MS: u32 = 30_000;
+/// A first packet without an answer is sent again after three times this, then ever later: a broker
+/// that is being started is found soon after.
+const INITIAL_RTT: Duration = Duration::from_millis(100);
 const MTU_LOOPBACK: u16 = 16_384;
 const MTU_NETWORK: u16 = 1_452;
 /// quinn's default; the receive buffers are never made smaller than this.
@@ -223,6 +226,7 @@ fn transport(mtu: u16) -> TransportConfig {
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None)
         .allow_spin(false)
+        .initial_rtt(INITIAL_RTT)
         .keep_alive_interval(Some(KEEP_ALIVE))
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))));
     transport
