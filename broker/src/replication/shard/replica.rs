@@ -393,9 +393,14 @@ impl<M: StateMachine> Replica<M> {
         message: &Message,
         entries: Vec<eraftpb::Entry>,
     ) -> Result<(), Halt> {
+        let (led, committed) = (self.leads_as_told(), self.committed());
         // What the engine refuses (an unknown peer's answer) is not ours to judge.
         if let Some(message) = engine::inbound(message, entries) {
             drop(self.raw.step(message));
+        }
+        if led && !self.leads_as_told() {
+            // From here on an index may be committed with another leader's entry.
+            self.tickets.lose(committed);
         }
         self.repair_progress();
         Ok(())

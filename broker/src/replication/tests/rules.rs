@@ -1,6 +1,10 @@
 //! Single facts that the design leans on.
 
-use quorate_protocol::{LogIndex, Term};
+use std::future::Future as _;
+use std::task::{Context, Poll, Waker};
+
+use quorate_protocol::{ControlRecord, LogIndex, Offset, Stamp, Term, control_batch};
+use quorate_storage::{Entry, EntryKind};
 
 use crate::replication::machine::Role;
 use crate::replication::message::{Ballot, Body, Lane, Message};
@@ -9,7 +13,7 @@ use crate::replication::shard::membership::Change;
 use crate::replication::tests::book::{Ask, GROUP, time};
 use crate::replication::tests::sim::{Fate, Sim};
 use crate::replication::tests::world::{TAG, replica};
-use crate::replication::ticket::Answer;
+use crate::replication::ticket::{Answer, Failure};
 
 fn message(from: u64, to: u64, term: u64, body: Body) -> Message {
     let (from, to, term) = (replica(from), replica(to), Term::new(term));
@@ -260,6 +264,63 @@ fn an_entry_of_a_deposed_leader_is_unknown() {
     assert_eq!(sim.outcome(sim.number()), Some(Fate::Unknown));
     sim.silent = None;
     sim.converge();
+}
+
+/// A leader that slept hears at once that it is deposed and what its successors committed.
+#[test]
+fn what_others_committed_at_an_index_answers_no_deposed_leader() {
+    let mut sim = Sim::new(1, &[1, 2, 3]);
+    let old = sim.elect();
+    sim.converge();
+    let before = sim.glance(old);
+    let (answer, ticket) = Answer::new(Vec::new());
+    let proposal = Ask::Write {
+        number: 900,
+        records: 1,
+        len: 4,
+    };
+    let node = sim.nodes.get_mut(&old).unwrap();
+    node.turn(
+        2000,
+        vec![In::Propose {
+            group: GROUP,
+            proposal,
+            answer,
+        }],
+    );
+    let append = |from: u64, previous: (LogIndex, Term), term: u64, commit: LogIndex| {
+        let stamp = Stamp {
+            base_offset: Offset::ZERO,
+            term: Term::new(term),
+            append_time: time(2000),
+            group: GROUP,
+        };
+        let entry = Entry {
+            index: previous.0.next(),
+            kind: EntryKind::Blank,
+            batch: control_batch(&ControlRecord::Blank, stamp).unwrap(),
+        };
+        let body = Body::Append {
+            previous: previous.0,
+            previous_term: previous.1,
+            commit,
+            entries: vec![entry],
+        };
+        In::Peer(message(from, old, term, body))
+    };
+    let (taken, next) = (before.last.next(), before.term.get() + 1);
+    let end = (before.last, before.term);
+    let first = append(old % 3 + 1, end, next, before.committed);
+    let end = (taken, Term::new(next));
+    let second = append((old + 1) % 3 + 1, end, next + 1, taken);
+    node.turn(2000, vec![first, second]);
+    assert_eq!(node.glance().unwrap().committed, taken);
+    let mut ticket = std::pin::pin!(ticket);
+    let mut context = Context::from_waker(Waker::noop());
+    assert_eq!(
+        ticket.as_mut().poll(&mut context),
+        Poll::Ready(Err(Failure::Unknown))
+    );
 }
 
 #[test]
