@@ -51,7 +51,10 @@ impl States {
     pub(super) fn note(&self, replica: ReplicaId, hard: HardState) -> Result<(), WriteError> {
         let mut log = self.log.lock();
         let newest = log.2.get(&replica);
-        if newest.is_none_or(|newest| (newest.term, newest.vote) != (hard.term, hard.vote)) {
+        let adds = |newest: &HardState| {
+            (newest.term, newest.vote) == (hard.term, hard.vote) && newest.commit < hard.commit
+        };
+        if !newest.is_some_and(adds) {
             return Ok(());
         }
         log.0.write(&[(replica, hard)], false)?;
