@@ -61,8 +61,10 @@ impl fmt::Debug for Proposer {
 
 /// What became of one attempt.
 enum Attempt {
-    /// The command stands in the log, with this effect; or it can never stand there.
+    /// The command stands in the log, with this effect.
     Settled(Result<Effect, MetadataError>),
+    /// This attempt can never succeed, and another one is of no use.
+    Hopeless(MetadataError),
     /// Another attempt may succeed. `open`: this one may still.
     Again { why: MetadataError, open: bool },
     /// Somebody else is said to lead.
@@ -72,7 +74,7 @@ enum Attempt {
 /// The attempts so far.
 struct Trial {
     why: MetadataError,
-    /// An attempt may have succeeded unheard.
+    /// An attempt may have succeeded unheard, or still may.
     open: bool,
     hint: Option<BrokerId>,
     turn: usize,
@@ -150,8 +152,13 @@ impl Proposer {
         let mut status = self.group.watch();
         loop {
             status.mark_unchanged();
-            match self.attempt(&stamped, trial).await {
+            // Whoever is interrupted in an attempt does not know how it ends.
+            let open = std::mem::replace(&mut trial.open, true);
+            let attempt = self.attempt(&stamped, trial).await;
+            trial.open = open;
+            match attempt {
                 Attempt::Settled(outcome) => return outcome,
+                Attempt::Hopeless(why) => return Err(trial.given_up(why)),
                 Attempt::Elsewhere(leader) => trial.hint = Some(leader),
                 Attempt::Again { why, open } => trial.failed(why, open),
             }
@@ -186,7 +193,7 @@ impl Proposer {
             Ok(command) => command,
             Err(error) => {
                 let detail = format!("the metadata command cannot be forwarded: {error}");
-                return Attempt::Settled(Err(MetadataError::invalid(detail)));
+                return Attempt::Hopeless(MetadataError::invalid(detail));
             }
         };
         let body = PeerForward { command }.to_bytes();
@@ -220,7 +227,7 @@ impl Attempt {
         match failure {
             Failure::NotLeader { .. } | Failure::NotReady => Self::Again { why, open: false },
             Failure::Unknown => Self::Again { why, open: true },
-            _ => Self::Settled(Err(why)),
+            _ => Self::Hopeless(why),
         }
     }
 
@@ -255,7 +262,7 @@ impl Attempt {
                 Self::Again { why, open: false }
             }
             ErrorCode::AMBIGUOUS_COMMIT => Self::Again { why, open: true },
-            _ => Self::Settled(Err(why)),
+            _ => Self::Hopeless(why),
         }
     }
 }
@@ -276,6 +283,14 @@ impl Trial {
         self.open |= open;
     }
 
+    /// What is known when one attempt ended for good: an earlier one may still succeed.
+    fn given_up(&self, why: MetadataError) -> MetadataError {
+        match self.open {
+            true => MetadataError::new(ErrorCode::AMBIGUOUS_COMMIT, why.detail),
+            false => why,
+        }
+    }
+
     /// What is known when the time is over.
     fn into_error(self) -> MetadataError {
         let code = match self.open {
@@ -293,4 +308,22 @@ impl Trial {
 fn leaderless() -> MetadataError {
     let detail = "nobody is known to lead the metadata group".to_owned();
     MetadataError::new(ErrorCode::LEADER_UNKNOWN, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_stand_in_the_log_is_never_said_to_have_failed() {
+        let full = || MetadataError::new(ErrorCode::DISK_FULL, "no room".to_owned());
+        let mut trial = Trial::new();
+        assert_eq!(trial.given_up(full()).code, ErrorCode::DISK_FULL);
+        trial.failed(leaderless(), false);
+        assert_eq!(trial.given_up(full()).code, ErrorCode::DISK_FULL);
+        trial.failed(leaderless(), true);
+        trial.failed(leaderless(), false);
+        assert_eq!(trial.given_up(full()).code, ErrorCode::AMBIGUOUS_COMMIT);
+        assert_eq!(trial.into_error().code, ErrorCode::AMBIGUOUS_COMMIT);
+    }
 }
