@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::source;
 
 /// Where the tests that docs/GUARANTEES.md names are.
-const TESTED: [&str; 4] = ["broker/src", "broker/tests", "storage", "tests"];
+const TESTED: [&str; 5] = ["broker/src", "broker/tests", "sdk", "storage", "tests"];
 
 #[test]
 fn every_test_that_a_promise_names_exists() {
