@@ -247,9 +247,13 @@ impl Site {
     }
 
     fn start_peers(&self, socket: UdpSocket, beginning: &Beginning) -> Result<Peers, StartError> {
+        let material = self.config.tls.read()?;
+        let until = transport::valid_until(&material).unwrap_or_default();
+        self.vitals
+            .send_modify(|vitals| vitals.cert_not_after_s = until.as_secs());
         let config = transport::PeerConfig {
             cluster: TrustDomain::parse(&self.config.node.cluster)?,
-            material: self.config.tls.read()?,
+            material,
             limits: transport::Limits::from(&self.config.limits),
             timings: transport::Timings::default(),
         };

@@ -195,6 +195,7 @@ impl View {
         self.log_start = said.log_start;
         self.high_watermark = said.high_watermark;
         self.bytes = said.bytes;
+        self.subscribers = u64::from(said.subscribers);
         self.followers = said.followers.to_vec();
     }
 
@@ -306,6 +307,7 @@ mod tests {
             high_watermark: Offset::new(u64::from(group)),
             log_start: Offset::ZERO,
             bytes: 0,
+            subscribers: 0,
             followers: Bounded::default(),
         }
     }

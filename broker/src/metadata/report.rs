@@ -238,6 +238,7 @@ fn told(
         high_watermark: status.high_watermark,
         log_start: status.log_start,
         bytes: status.bytes.get(),
+        subscribers: u32::try_from(status.subscribers).unwrap_or(u32::MAX),
         followers: Bounded::clipped(followers),
     }
 }

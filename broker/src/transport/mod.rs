@@ -49,3 +49,4 @@ pub use crate::transport::settings::Limits;
 pub use crate::transport::settings::Timings;
 pub use crate::transport::tls::Crypto;
 pub use crate::transport::tls::TlsError;
+pub use crate::transport::tls::valid_until;

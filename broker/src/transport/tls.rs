@@ -237,6 +237,14 @@ fn check_own(
     Ok(principal)
 }
 
+/// The last moment a broker's own certificate is valid, since 1970; none if it cannot be read.
+#[must_use]
+pub fn valid_until(material: &TlsMaterial) -> Option<Duration> {
+    let chain = certificates("cert_file", &material.certificate).ok()?;
+    let leaf = Certificate::parse(chain.first()?).ok()?;
+    Some(leaf.not_after())
+}
+
 fn certificates(key: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let error = |reason: String| TlsError::Pem {
         key,

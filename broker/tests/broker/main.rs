@@ -8,7 +8,9 @@
 )]
 
 mod admin;
+mod brokers;
 mod client;
+mod cluster;
 mod credit;
 mod faults;
 mod greeting;

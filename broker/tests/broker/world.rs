@@ -141,29 +141,34 @@ impl Site {
     }
 
     pub(crate) fn tls(&self) -> rustls::ClientConfig {
-        let admin = &self.certificates.admin;
-        let mut roots = rustls::RootCertStore::empty();
-        roots
-            .add(CertificateDer::from_pem_file(&admin.ca_file).unwrap())
-            .unwrap();
-        let chain = CertificateDer::pem_file_iter(&admin.cert_file).unwrap();
-        let chain = chain.collect::<Result<Vec<_>, _>>().unwrap();
-        let key = PrivateKeyDer::from_pem_file(admin.key_file.as_ref().unwrap()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_client_auth_cert(chain, key)
-            .unwrap();
-        tls.alpn_protocols = vec![b"quorate/1".to_vec()];
-        tls
+        tls_of(&self.certificates)
     }
 
     /// A connected and greeted client.
     pub(crate) async fn client(&self, address: SocketAddr) -> Client {
         within(Client::connect(self.tls(), address)).await
     }
+}
+
+/// What an administrator's client connects with.
+pub(crate) fn tls_of(certificates: &Initialised) -> rustls::ClientConfig {
+    let admin = &certificates.admin;
+    let mut roots = rustls::RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_file(&admin.ca_file).unwrap())
+        .unwrap();
+    let chain = CertificateDer::pem_file_iter(&admin.cert_file).unwrap();
+    let chain = chain.collect::<Result<Vec<_>, _>>().unwrap();
+    let key = PrivateKeyDer::from_pem_file(admin.key_file.as_ref().unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)
+        .unwrap();
+    tls.alpn_protocols = vec![b"quorate/1".to_vec()];
+    tls
 }
 
 fn now() -> SystemTime {

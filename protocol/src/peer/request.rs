@@ -67,6 +67,8 @@ pub struct LedPartition {
     pub log_start: Offset,
     /// Bytes kept.
     pub bytes: u64,
+    /// Live subscriptions.
+    pub subscribers: u32,
     /// The other replicas.
     pub followers: Bounded<FollowerState, 16>,
 }

@@ -227,7 +227,7 @@ structs! {
     PeerForward { command }
     PeerForwarded { code detail effect }
     PeerStatus { version uptime_s disk_free_bytes cert_not_after_s draining catching_up full led }
-    LedPartition { group term high_watermark log_start bytes followers }
+    LedPartition { group term high_watermark log_start bytes subscribers followers }
     FollowerState { broker lag in_sync }
     PeerJoined { birth members }
     PeerMember { id name client_address peer_address storage replica }
