@@ -366,7 +366,9 @@ impl<M: StateMachine> Disk<M> {
         match written {
             Ok(()) => {
                 desk.queue.lock().full = false;
-                if let Durability::Interval(interval) = desk.durability {
+                if let Durability::Interval(interval) = desk.durability
+                    && !job.entries.is_empty()
+                {
                     self.unflushed.note(group, interval);
                 }
                 self.inbox.put(In::Persisted {
@@ -388,6 +390,12 @@ impl<M: StateMachine> Disk<M> {
                 self.waiting.store(true, Ordering::Relaxed);
                 self.inbox.put(In::Stalled { group, epoch });
                 Err(Stop::Full)
+            }
+            // The volume is well: what this log holds is not what its replica thinks.
+            Err(error @ WriteError::Invalid { .. }) => {
+                let halt = Halt(error.to_string());
+                self.inbox.put(In::Broken { group, halt });
+                Ok(())
             }
             Err(error) => Err(Stop::Fatal(Poison::of_write(&error))),
         }

@@ -98,7 +98,10 @@ impl<M: StateMachine> Replica<M> {
         entries: Result<Vec<Entry>, Halt>,
         out: &mut Vec<Act<M>>,
     ) -> Result<(), Halt> {
-        let entries = entries?;
+        let entries = match entries {
+            Ok(entries) => entries,
+            Err(halt) => return self.doom(halt),
+        };
         if self.apply_fetch.take_if(|wanted| *wanted == from).is_some() {
             let known =
                 |entry: &&Entry| self.raw.store().term_at(entry.index) == Some(entry.batch.term());

@@ -4,6 +4,7 @@
 //! action whose completion comes back as an input.
 
 mod apply;
+mod doom;
 pub mod event;
 mod install;
 mod intake;

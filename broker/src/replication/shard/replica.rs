@@ -80,6 +80,8 @@ pub(super) struct Replica<M: StateMachine> {
     pub(super) successor: Option<ReplicaId>,
     /// Peers that files were offered to, and when, in ticks.
     pub(super) offered: Vec<(ReplicaId, u64)>,
+    /// Why this leader has to end, and at which tick it does even if nobody took over.
+    pub(super) doomed: Option<(Halt, u64)>,
     /// When each peer was last heard, in ticks.
     pub(super) heard: Vec<(ReplicaId, u64)>,
     pub(super) ticks: u64,
@@ -183,6 +185,7 @@ impl<M: StateMachine> Replica<M> {
             reads: Reads::default(),
             successor: None,
             offered: Vec::new(),
+            doomed: None,
             heard: Vec::new(),
             ticks: 0,
             membership: recovered.membership,
@@ -307,6 +310,7 @@ impl<M: StateMachine> Replica<M> {
         if self.is_leader() && self.raw.raft.lead_transferee.is_none() {
             self.successor = None;
         }
+        self.meet_doom()?;
         if !self.offered.is_empty() {
             self.renew_offers()?;
         }

@@ -8,7 +8,8 @@ use quorate_storage::{Entry, EntryKind};
 
 use crate::replication::machine::Role;
 use crate::replication::message::{Ballot, Body, Lane, Message};
-use crate::replication::shard::event::{Act, In};
+use crate::replication::shard::Halt;
+use crate::replication::shard::event::{Act, Epoch, In};
 use crate::replication::shard::membership::Change;
 use crate::replication::tests::book::{Ask, GROUP, time};
 use crate::replication::tests::sim::{Fate, Sim};
@@ -172,6 +173,46 @@ fn a_leader_that_counts_on_lost_entries_ends_the_replica() {
     sim.crash(1);
     assert_eq!(sim.outcome(refused), Some(Fate::Unknown), "poisoned");
     sim.converge();
+}
+
+fn damaged(sim: &mut Sim, id: u64) {
+    sim.doomed = Some(id);
+    let entries = Err(Halt("a frame is damaged".into()));
+    let (group, epoch, from) = (GROUP, Epoch(1), index(2));
+    sim.feed(
+        id,
+        vec![In::Fetched {
+            group,
+            epoch,
+            from,
+            entries,
+        }],
+    );
+}
+
+#[test]
+fn a_leader_that_finds_damage_hands_over_before_it_ends() {
+    let mut sim = Sim::new(1, &[1, 2, 3]);
+    let old = sim.elect();
+    sim.converge();
+    damaged(&mut sim, old);
+    assert_eq!(sim.glance(old).role, Role::Leader, "it still leads");
+    for _ in 0..3 {
+        sim.round();
+    }
+    let next = sim.leader().expect("somebody took over without a gap");
+    assert_ne!(next, old);
+    assert!(
+        sim.nodes[&old].glance().is_none(),
+        "the damaged one has ended"
+    );
+    sim.propose(next, 1, 10);
+    sim.round();
+    assert!(matches!(sim.outcome(sim.number()), Some(Fate::Applied(_))));
+    // A follower has nothing to hand over.
+    let other = 6 - old - next;
+    damaged(&mut sim, other);
+    assert!(sim.nodes[&other].glance().is_none());
 }
 
 #[test]

@@ -67,6 +67,8 @@ pub(super) struct Sim {
     /// Batches whose answer promises nothing.
     pub(super) early: BTreeSet<u64>,
     pub(super) reading: bool,
+    /// Whoever is to end.
+    pub(super) doomed: Option<u64>,
     /// Now and then one member is cut off.
     pub(super) lonely: bool,
     pub(super) fates: BTreeMap<u64, Fate>,
@@ -104,6 +106,7 @@ impl Sim {
             readers: Vec::new(),
             early: BTreeSet::new(),
             reading: false,
+            doomed: None,
             lonely: false,
             fates: BTreeMap::new(),
             numbers: 0,
@@ -181,7 +184,9 @@ impl Sim {
                 self.report(install.from.get(), id, finished);
             }
             Act::Swap(swap) => self.swap(id, *swap),
-            Act::Repair(_, why) => panic!("replica {id} ended: {why}"),
+            Act::Repair(_, why) => {
+                assert_eq!(self.doomed, Some(id), "replica {id} ended: {why}");
+            }
             other => panic!("nobody does {other:?}"),
         }
     }

@@ -287,9 +287,10 @@ impl Cluster {
         let segments = self.group(leader).reader().segments();
         let point = segments[segments.len() - 4].last_index;
         loop {
+            let leader = self.leader().await;
             let asked = self.group(leader).propose(Ask::Trim(point)).await.unwrap();
-            asked.await.unwrap();
-            if self.group(leader).reader().first_index() > point {
+            let trimmed = asked.await.is_ok();
+            if trimmed && self.group(leader).reader().first_index() > point {
                 return point;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
