@@ -124,6 +124,11 @@ pub enum Lane {
 }
 
 impl Message {
+    /// Whether it has to be written by who hears it.
+    pub(super) const fn brings_entries(&self) -> bool {
+        matches!(&self.body, Body::Append { entries, .. } if !entries.is_empty())
+    }
+
     /// The stream this message takes.
     pub const fn lane(&self) -> Lane {
         match self.body {

@@ -57,6 +57,14 @@ impl Tail {
         self.bytes
     }
 
+    /// Memory held by entries behind `index`.
+    pub(super) fn bytes_behind(&self, index: LogIndex) -> usize {
+        let young = self.slots.iter().rev();
+        let young = young.take_while(|slot| slot.place.index > index);
+        let held = young.filter(|slot| slot.entry.is_some());
+        held.map(|slot| slot.bytes).sum()
+    }
+
     fn position(&self, index: LogIndex) -> Option<usize> {
         let distance = index.get().checked_sub(self.first().get())?;
         usize::try_from(distance)

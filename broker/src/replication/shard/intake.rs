@@ -98,6 +98,8 @@ impl<M: StateMachine> Shard<M> {
     /// What peers say, and what is known of them.
     fn take_news(&mut self, event: In<M>, out: &mut Vec<Act<M>>) {
         match event {
+            // The leader sends them again once it hears that they are missing.
+            In::Peer(message) if self.crowded && message.brings_entries() => {}
             In::Peer(message) => {
                 self.drive(message.group, out, |replica, out| {
                     replica.hear(message, out)

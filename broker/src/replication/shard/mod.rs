@@ -50,6 +50,8 @@ pub struct Shard<M: StateMachine> {
     /// Groups that time means something to.
     ticking: BTreeSet<GroupId>,
     openings: u64,
+    /// More waits for the disk than memory is given for: nothing is appended until less does.
+    crowded: bool,
 }
 
 impl<M: StateMachine> Shard<M> {
@@ -63,6 +65,7 @@ impl<M: StateMachine> Shard<M> {
             dirty: BTreeSet::new(),
             ticking: BTreeSet::new(),
             openings: 0,
+            crowded: false,
         }
     }
 
@@ -79,13 +82,14 @@ impl<M: StateMachine> Shard<M> {
         if tick {
             self.tick(out);
         }
+        let crowded = self.crowded;
         for group in std::mem::take(&mut self.dirty) {
-            self.call(group, out, |replica, out| replica.cycle(now, out));
+            self.call(group, out, |replica, out| replica.cycle(now, crowded, out));
             self.fetch(group, out);
             let Some(replica) = self.groups.get(&group) else {
                 continue;
             };
-            if replica.can_propose() {
+            if replica.can_propose() && !crowded {
                 self.dirty.insert(group);
             }
             if replica.needs_ticks() {
@@ -125,7 +129,7 @@ impl<M: StateMachine> Shard<M> {
 
     /// Would a tick do anything?
     pub fn needs_ticks(&self) -> bool {
-        !self.ticking.is_empty()
+        !self.ticking.is_empty() || self.crowded
     }
 
     /// What a group's replica looks like from outside.
@@ -194,15 +198,26 @@ impl<M: StateMachine> Shard<M> {
         self.shrink_tails();
     }
 
-    /// Keeps all tails together within their bound.
+    /// Keeps all tails together within their bound; what is not durable has to stay.
     fn shrink_tails(&mut self) {
+        let bytes =
+            |size: quorate_protocol::ByteSize| usize::try_from(size.get()).unwrap_or(usize::MAX);
+        let max = bytes(self.config.tail_bytes_total_max);
         let mut held: usize = self.groups.values().map(Replica::tail_bytes).sum();
-        let max = usize::try_from(self.config.tail_bytes_total_max.get()).unwrap_or(usize::MAX);
         for replica in self.groups.values_mut() {
             if held <= max {
-                return;
+                break;
             }
             held -= replica.shrink_tail();
+        }
+        let most = max.saturating_add(bytes(self.config.uncommitted_bytes_total_max));
+        // What is durable but not committed waits for others: it must not keep them away.
+        let crowded =
+            held > most && self.groups.values().map(Replica::unwritten).sum::<usize>() > most;
+        let was = std::mem::replace(&mut self.crowded, crowded);
+        if was && !self.crowded {
+            let waiting = self.groups.iter().filter(|(_, one)| one.can_propose());
+            self.dirty.extend(waiting.map(|(group, _)| *group));
         }
     }
 

@@ -16,12 +16,20 @@ use crate::replication::shard::replica::{Held, Replica, Standing};
 use crate::replication::ticket::{Answer, Failure};
 
 impl<M: StateMachine> Replica<M> {
-    /// Everything a touched group does in one turn.
-    pub(super) fn cycle(&mut self, now: HybridTime, out: &mut Vec<Act<M>>) -> Result<(), Halt> {
+    /// Everything a touched group does in one turn. Nothing is appended for anybody while too much
+    /// waits for the disk.
+    pub(super) fn cycle(
+        &mut self,
+        now: HybridTime,
+        crowded: bool,
+        out: &mut Vec<Act<M>>,
+    ) -> Result<(), Halt> {
         self.drain_ready(now, out)?;
         self.leave_joint(now)?;
         self.drain_ready(now, out)?;
-        self.propose(now)?;
+        if !crowded {
+            self.propose(now)?;
+        }
         self.ask_reads();
         self.drain_ready(now, out)?;
         for peer in std::mem::take(&mut self.unsent) {

@@ -463,6 +463,12 @@ impl<M: StateMachine> Replica<M> {
         self.raw.store().tail().bytes()
     }
 
+    /// Memory held by entries that are not durable here.
+    pub(super) fn unwritten(&self) -> usize {
+        let behind = self.persisted_index();
+        self.raw.store().tail().bytes_behind(behind)
+    }
+
     /// Drops what can be read from disk again; answers how much that was.
     pub(super) fn shrink_tail(&mut self) -> usize {
         let before = self.tail_bytes();

@@ -364,6 +364,59 @@ fn what_others_committed_at_an_index_answers_no_deposed_leader() {
     );
 }
 
+/// Everything arrives, and every disk but one works.
+fn while_others_write(sim: &mut Sim, slow: u64) {
+    for _ in 0..6 {
+        for id in (1..4).filter(|id| *id != slow) {
+            sim.work_all(id);
+        }
+        for lane in sim.full_lanes() {
+            sim.deliver(lane);
+        }
+    }
+}
+
+/// Others commit what a member's disk does not take; its memory must not grow with that.
+#[test]
+fn a_member_with_a_slow_disk_holds_only_so_much() {
+    let mut sim = Sim::new(1, &[1, 2, 3]);
+    let leader = sim.elect();
+    sim.converge();
+    let slow = leader % 3 + 1;
+    let mut most = 0;
+    for _ in 0..50 {
+        sim.propose(leader, 1, 2000);
+        while_others_write(&mut sim, slow);
+        (1..4).for_each(|id| sim.tick(id));
+        let glance = sim.glance(slow);
+        most = most.max(glance.last.get() - glance.persisted.get());
+    }
+    assert!(sim.glance(leader).committed.get() > 50, "the others go on");
+    assert!((1..=3).contains(&most), "{most} entries wait");
+    sim.converge();
+    assert_eq!(sim.glance(slow).committed, sim.glance(leader).committed);
+}
+
+#[test]
+fn a_leader_with_a_slow_disk_appends_only_so_much() {
+    let mut sim = Sim::new(1, &[1, 2, 3]);
+    let leader = sim.elect();
+    sim.converge();
+    for _ in 0..50 {
+        sim.propose(leader, 2, 200);
+        while_others_write(&mut sim, leader);
+        (1..4).for_each(|id| sim.tick(id));
+    }
+    let glance = sim.glance(leader);
+    assert_eq!(glance.role, Role::Leader);
+    let waiting = glance.last.get() - glance.persisted.get();
+    assert!((10..100).contains(&waiting), "{waiting} entries wait");
+    while sim.outcome(sim.number()).is_none() {
+        sim.converge();
+        sim.round();
+    }
+}
+
 #[test]
 fn proposals_wait_while_leadership_moves() {
     let mut sim = Sim::new(1, &[1, 2, 3]);

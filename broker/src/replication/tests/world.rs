@@ -30,9 +30,11 @@ pub(super) fn config(tail_bytes_max: u64) -> ReplicationConfig {
         append_bytes_max: ByteSize::new(900),
         inflight_appends_max: 4,
         uncommitted_bytes_max: ByteSize::new(8 << 10),
+        uncommitted_bytes_total_max: ByteSize::new(3 << 10),
         apply_bytes_max: ByteSize::new(1200),
         group_commit_bytes_max: ByteSize::new(2000),
         tail_bytes_max: ByteSize::new(tail_bytes_max),
+        tail_bytes_total_max: ByteSize::new(3 << 10),
         page_bytes_max: ByteSize::new(1000),
         pages_bytes_total_max: ByteSize::new(6000),
         ..ReplicationConfig::default()
