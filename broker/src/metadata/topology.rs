@@ -145,6 +145,13 @@ impl Assignment {
         self.replicas.iter().any(|held| held.broker == broker)
     }
 
+    /// Whether a replica is lost, or damaged: its broker is to have another one in its place.
+    pub(super) fn is_gone(&self, held: &Replica) -> bool {
+        let other = |planned: &Replica| planned.replica != held.replica;
+        let mut planned = self.planned().iter();
+        planned.any(|planned| planned.broker == held.broker && other(planned))
+    }
+
     /// Whether a broker has or will have a replica.
     pub(super) fn concerns(&self, broker: BrokerId) -> bool {
         self.own(broker).is_some()

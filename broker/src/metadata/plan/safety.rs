@@ -75,7 +75,9 @@ fn each_keeps_majority(
         if !replicas.iter().any(|held| held.broker == id) {
             continue;
         }
-        let helps = |held: &&Replica| loss == Loss::Leaves || held.broker != id;
+        let helps = |held: &&Replica| {
+            (loss == Loss::Leaves || held.broker != id) && !assignment.is_gone(held)
+        };
         let ready = replicas
             .iter()
             .filter(helps)
@@ -184,4 +186,80 @@ fn names(replicas: &[Replica], up: &BTreeSet<BrokerId>) -> String {
 
 fn refused(detail: String) -> MetadataError {
     MetadataError::new(ErrorCode::PRECONDITION_FAILED, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_protocol::ByteSize;
+    use quorate_protocol::StorageId;
+    use quorate_protocol::TopicId;
+    use quorate_protocol::TopicName;
+    use quorate_protocol::TopicSettings;
+
+    use super::*;
+    use crate::config::PeerSeed;
+    use crate::metadata::command::Command;
+    use crate::metadata::state::State;
+    use crate::metadata::state::founder;
+    use crate::metadata::topology::Registration;
+
+    fn seed(id: u16) -> PeerSeed {
+        PeerSeed {
+            id: BrokerId::new(id),
+            name: format!("broker-{id}"),
+            address: format!("10.0.0.{id}:4748"),
+        }
+    }
+
+    fn register(state: &mut State, id: u16, storage: u128) {
+        let registration = Registration {
+            name: seed(id).name,
+            client_address: String::new(),
+            peer_address: seed(id).address,
+            storage: StorageId::new(storage),
+        };
+        let id = BrokerId::new(id);
+        state.apply(Command::Register { id, registration }).unwrap();
+    }
+
+    /// Five brokers, and a topic with three replicas.
+    fn cluster() -> State {
+        let mut state = State::default();
+        let voters = [1, 2, 3].map(|id| founder(BrokerId::new(id))).to_vec();
+        let seeds = [1, 2, 3, 4, 5].map(seed).to_vec();
+        state.apply(Command::Found { voters, seeds }).unwrap();
+        (1..=5).for_each(|id| register(&mut state, id, u128::from(id)));
+        let create = Command::Create {
+            id: TopicId::new(1),
+            name: TopicName::try_from("t").unwrap(),
+            partitions: 1,
+            replicas: 3,
+            settings: TopicSettings::default(),
+            segment_bytes: ByteSize::new(1 << 20),
+        };
+        state.apply(create).unwrap();
+        state
+    }
+
+    #[test]
+    fn a_second_disk_is_not_given_up_before_the_first_is_made_good() {
+        let mut state = cluster();
+        let (_, assignment) = state.topology.sites().next().unwrap();
+        let held: Vec<_> = assignment.replicas.iter().map(|held| held.broker).collect();
+        let replace = |id| PlanCommand::Replace { id };
+        let all: BTreeSet<_> = (1..=5).map(BrokerId::new).collect();
+        let without = |down: BrokerId| {
+            let mut up = all.clone();
+            up.remove(&down);
+            up
+        };
+        let (first, second) = (held[0], held[1]);
+        check(&state.topology, &replace(first), &without(first)).unwrap();
+        state.apply(Command::Plan(replace(first))).unwrap();
+        register(&mut state, first.get(), 99);
+        let refused = check(&state.topology, &replace(second), &without(second));
+        assert_eq!(refused.unwrap_err().code, ErrorCode::PRECONDITION_FAILED);
+        let leave = PlanCommand::Remove { id: second };
+        check(&state.topology, &leave, &all).unwrap();
+    }
 }
