@@ -7,15 +7,23 @@
     reason = "a failing test should stop where it fails; a verdict is worth reading"
 )]
 
+mod bad_input;
 mod damage;
 mod data_dir;
 mod dedup;
+mod divided;
 mod drain;
+mod failover;
+mod five;
 mod flush;
 mod full_disk;
 mod kill;
+mod membership;
+mod minority;
 mod pause;
 mod retention;
+mod rolling;
 mod snapshot;
+mod stale_leader;
 mod subscribe;
 mod topic;

@@ -22,6 +22,20 @@ pub(crate) async fn create(client: &Client, partitions: u32) {
     within(create.partitions(partitions)).await.unwrap();
 }
 
+/// The same with these settings.
+pub(crate) async fn create_with(client: &Client, partitions: u32, settings: &[(&str, &str)]) {
+    let mut create = client.admin().create_topic("orders").partitions(partitions);
+    for (key, value) in settings {
+        create = create.set(key, value);
+    }
+    within(create).await.unwrap();
+}
+
+/// How many records there are to read.
+pub(crate) async fn records(client: &Client) -> usize {
+    read_topic(client, "orders").await.unwrap().0.len()
+}
+
 /// The text of a message, unlike any other.
 pub(crate) fn text(number: usize) -> String {
     format!("message number {number:06}.")

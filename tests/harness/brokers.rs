@@ -180,6 +180,12 @@ impl Brokers {
         Process::refuse(&self.plan.launch(id, arguments)).await
     }
 
+    /// Expects that a process of a broker's name and number, but on other ports and with an empty
+    /// folder, does not start beside the real one.
+    pub async fn refuse_double(&self, id: u16, arguments: &[&str]) -> Refused {
+        Process::refuse(&self.plan.launch_double(id, arguments)).await
+    }
+
     /// Makes a broker that is not there yet: its certificate and an empty folder. Its number.
     pub fn make_another(&mut self) -> u16 {
         self.plan.make_another()
@@ -195,6 +201,13 @@ impl Brokers {
     pub fn wipe(&self, id: u16) {
         assert!(!self.processes.contains_key(&id), "it does not run");
         fs::remove_dir_all(self.data_dir(id)).unwrap();
+    }
+
+    /// The same if it has anything.
+    pub fn wipe_if_there(&self, id: u16) {
+        if self.data_dir(id).exists() {
+            self.wipe(id);
+        }
     }
 
     /// The broker that leads a partition, as soon as one does.
@@ -224,12 +237,23 @@ impl Brokers {
 
     /// Waits until every partition of a topic is led and all its replicas are in sync.
     pub async fn in_sync(&self, client: &Client, topic: &str) {
+        self.replicated(client, topic, u64::MAX).await;
+    }
+
+    /// Waits until no replica lacks anything, which happens when nothing is published any more.
+    pub async fn caught_up(&self, client: &Client, topic: &str) {
+        self.replicated(client, topic, 0).await;
+    }
+
+    async fn replicated(&self, client: &Client, topic: &str, lag_max: u64) {
         eventually("all replicas in sync", async || {
-            let described = within(client.admin().topic(topic)).await.ok()?;
-            let mut partitions = described.partitions.iter();
-            let whole = partitions.all(|partition| {
-                let (all, now) = (&partition.replicas, &partition.in_sync);
-                partition.leader.is_some() && all.len() == now.len()
+            let all = within(client.admin().cluster_partitions()).await.ok()?;
+            let mut partitions = all.iter().filter(|one| one.topic == topic).peekable();
+            partitions.peek()?;
+            let whole = partitions.all(|one| {
+                let mut lags = one.lags.iter();
+                let near = lags.all(|(_, lag)| *lag <= lag_max);
+                one.leader.is_some() && one.replicas.len() == one.in_sync.len() && near
             });
             whole.then_some(())
         })

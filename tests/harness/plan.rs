@@ -211,6 +211,46 @@ impl ClusterPlan {
     pub(crate) fn launch(&self, id: u16, more: &[&str]) -> Launch {
         let file = self.folder.path().join(format!("{}.toml", name(id)));
         fs::write(&file, self.configuration(id)).unwrap();
+        self.launch_from(file, id, more)
+    }
+
+    /// Another process of the same broker: other ports, an empty folder.
+    pub(crate) fn launch_double(&self, id: u16, more: &[&str]) -> Launch {
+        let Host { address, ports, .. } = self.host(id);
+        let [client, peer] = match self.network {
+            Some(_) => [5747, 5748],
+            None => free_ports(),
+        };
+        let data = self.folder.path().join("double");
+        if data.exists() {
+            fs::remove_dir_all(&data).unwrap();
+        }
+        let text = self.configuration(id);
+        // The list of peers names the real one.
+        let (own, peers) = text.split_once("[[peers]]").unwrap();
+        let own = own
+            .replace(
+                &format!("{address}:{}", ports[0]),
+                &format!("{address}:{client}"),
+            )
+            .replace(
+                &format!("{address}:{}", ports[1]),
+                &format!("{address}:{peer}"),
+            )
+            .replace(
+                &self.data_dir(id).display().to_string(),
+                &data.display().to_string(),
+            );
+        let file = self.folder.path().join("double.toml");
+        fs::write(&file, format!("{own}[[peers]]{peers}")).unwrap();
+        let launch = self.launch_from(file, id, more);
+        Launch {
+            log: self.folder.path().join("double.log"),
+            ..launch
+        }
+    }
+
+    fn launch_from(&self, file: PathBuf, id: u16, more: &[&str]) -> Launch {
         let mut arguments: Vec<OsString> = vec!["serve".into(), "--json".into()];
         arguments.extend(["--config".into(), file.into()]);
         arguments.extend(["--parent".into(), std::process::id().to_string().into()]);

@@ -37,12 +37,15 @@ pub async fn kept_offsets(
             described => Some(described),
         }
     });
-    let partitions = described.await?.partitions;
-    let kept = partitions.iter().map(|partition| {
-        let (start, end) = (partition.start_offset, partition.high_watermark);
-        (partition.partition.get(), (start.get(), end.get()))
-    });
-    Ok(kept.collect())
+    let mut kept = BTreeMap::new();
+    for partition in described.await?.partitions {
+        let number = partition.partition.get();
+        // Brokers that do not lead a partition learn of its end a moment later; the page is the
+        // leader's.
+        let page = within(client.read(topic).partition(number).last(1)).await?;
+        kept.insert(number, (partition.start_offset.get(), page.tail.get()));
+    }
+    Ok(kept)
 }
 
 /// Everything in a topic, and the offsets each partition keeps.

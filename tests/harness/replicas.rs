@@ -163,3 +163,51 @@ fn compare(copies: &[Copy], comparison: &mut Comparison) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A log of data entries, but for those with checksum 0, which are blank.
+    fn copy(first: u64, checksums: &[u32]) -> Copy {
+        let print = |checksum: &u32| Print {
+            kind: match checksum {
+                0 => EntryKind::Blank,
+                _ => EntryKind::Data,
+            },
+            length: 1,
+            checksum: *checksum,
+        };
+        Copy {
+            folder: PathBuf::from("g"),
+            first,
+            entries: (first..).zip(checksums.iter().map(print)).collect(),
+        }
+    }
+
+    fn compared(copies: &[Copy]) -> Comparison {
+        let mut comparison = Comparison::default();
+        compare(copies, &mut comparison);
+        comparison
+    }
+
+    #[test]
+    fn equal_logs_may_begin_elsewhere_and_end_in_blank_entries() {
+        let copies = [
+            copy(1, &[1, 2, 3]),
+            copy(2, &[2, 3, 0]),
+            copy(1, &[1, 2, 3, 0, 0]),
+        ];
+        let comparison = compared(&copies);
+        assert!(comparison.differences.is_empty(), "{comparison}");
+        assert_eq!(comparison.entries, 2);
+    }
+
+    #[test]
+    fn another_entry_and_a_missing_one_are_found() {
+        for other in [&[1, 9, 3][..], &[1, 2], &[1, 0, 3], &[1, 2, 3, 4]] {
+            let comparison = compared(&[copy(1, &[1, 2, 3]), copy(1, other)]);
+            assert!(!comparison.differences.is_empty(), "{other:?}");
+        }
+    }
+}

@@ -247,7 +247,11 @@ fn announce(broker: &Broker, id: u16, name: &str, output: &Output) -> Result<(),
 pub(crate) fn start_failed(error: &StartError) -> Failure {
     let message = error.to_string();
     match error {
-        StartError::NotInitialised(_) | StartError::Cluster(_) => Failure::usage(message),
+        StartError::NotInitialised(_) => Failure::usage(message).with_help(
+            "a member that lost its disk comes back otherwise: quorate cluster replace, then \
+             quorate serve --replace",
+        ),
+        StartError::Cluster(_) => Failure::usage(message),
         StartError::NotListed(_) => Failure::usage(message)
             .with_help("list every initial broker; one that joins later is started with --init"),
         StartError::AlreadyInitialised(_) => Failure::usage(message)
