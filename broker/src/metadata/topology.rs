@@ -306,7 +306,6 @@ impl Topic {
                 settings: self.settings,
                 segment_bytes: self.segment_bytes,
                 made: own.made,
-                release: false,
             })
         })
     }

@@ -38,6 +38,7 @@ use crate::partition::spec::durability;
 use crate::partition::spec::group_dir;
 use crate::partition::spec::group_of_dir;
 use crate::replication;
+use crate::replication::Durability;
 use crate::replication::Failure;
 use crate::replication::GroupSpec;
 use crate::replication::Inspection;
@@ -125,6 +126,13 @@ impl OpenError {
             _ => false,
         }
     }
+
+    fn is_forgetful(&self) -> bool {
+        let Self::Replica { source, .. } = self else {
+            return false;
+        };
+        matches!(source, replication::OpenError::Forgetful { .. })
+    }
 }
 
 /// A replica that only its peers can help.
@@ -142,11 +150,14 @@ pub struct Damage {
     pub label: String,
     /// What is wrong.
     pub why: String,
+    /// It is whole, but may have lost what it acknowledged from memory.
+    pub forgetful: bool,
 }
 
 impl Damage {
     fn of(spec: &PartitionSpec, why: String) -> Self {
         Self {
+            forgetful: false,
             topic: spec.topic,
             partition: spec.partition,
             group: spec.group,
@@ -186,6 +197,8 @@ struct Open {
     groups: BTreeMap<GroupId, Partition>,
     /// Replicas that could not be opened because they are lost or damaged.
     broken: BTreeMap<GroupId, Damage>,
+    /// Replicas that are opened with what they still have.
+    released: BTreeSet<ReplicaId>,
     published: BTreeMap<(TopicId, PartitionId), Partition>,
 }
 
@@ -311,9 +324,13 @@ impl Registry {
         let mut open = self.shared.open.write();
         open.broken.remove(&spec.group);
         match &opened {
-            Ok(partition) => drop(open.groups.insert(spec.group, partition.clone())),
+            Ok(partition) => {
+                open.groups.insert(spec.group, partition.clone());
+                open.released.remove(&spec.replica);
+            }
             Err(error) if error.is_damage() => {
-                let damage = Damage::of(&spec, error.to_string());
+                let mut damage = Damage::of(&spec, error.to_string());
+                damage.forgetful = error.is_forgetful();
                 open.broken.insert(spec.group, damage);
             }
             Err(_) => {}
@@ -325,7 +342,7 @@ impl Registry {
         let config = &self.shared.config;
         let dir = group_dir(&config.data_dir, spec.group, spec.tag);
         let label = spec.label();
-        self.check_folder(&spec, &dir)?;
+        self.check_folder(&spec, &dir).await?;
         let progress = Arc::new(Progress::new(Arc::clone(&self.shared.leaderships)));
         let rules = Rules::new(spec.topic, &spec.settings, config.batch_bytes_max);
         let machine = PartitionMachine::new(rules, Arc::clone(&progress));
@@ -337,8 +354,8 @@ impl Registry {
             holders: spec.members.holders().collect(),
             dir,
             durability: durability(&spec.settings),
-            // Nobody else could tell what it has lost.
-            release: spec.release || spec.members.replicas().count() == 1,
+            // A lonely one has nobody who could tell what it has lost.
+            release: self.releases(&spec),
             log: retention::log_config(&spec.settings, spec.segment_bytes),
         };
         let opened = self.shared.replication.open(group, machine).await;
@@ -348,6 +365,17 @@ impl Registry {
         })?;
         let storage = Arc::clone(&self.shared.storage);
         Ok(Partition::new(spec, group, progress, storage))
+    }
+
+    /// A replica that may have lost something is opened with what it has: so many others are like it
+    /// that nobody can lead without.
+    pub fn release(&self, replica: ReplicaId) {
+        self.shared.open.write().released.insert(replica);
+    }
+
+    fn releases(&self, spec: &PartitionSpec) -> bool {
+        let alone = spec.members.replicas().count() == 1;
+        alone || self.shared.open.read().released.contains(&spec.replica)
     }
 
     /// The replicas here that only their peers can help: lost, damaged, or ended.
@@ -370,7 +398,7 @@ impl Registry {
     }
 
     /// A replica that was made is there; one that was not takes the place of what it supersedes.
-    fn check_folder(&self, spec: &PartitionSpec, dir: &Path) -> Result<(), OpenError> {
+    async fn check_folder(&self, spec: &PartitionSpec, dir: &Path) -> Result<(), OpenError> {
         let storage = &self.shared.storage;
         let path = || dir.to_owned();
         let failed = |source| OpenError::Io {
@@ -396,6 +424,12 @@ impl Registry {
             Ok(None) => return Ok(()),
             Ok(Some(_)) | Err(quorate_storage::OpenError::Damaged { .. }) => {}
             Err(error) => return Err(failed(io::Error::other(error))),
+        }
+        if durability(&spec.settings) == Durability::Memory {
+            // There is nothing in it to be kept.
+            let replication = &self.shared.replication;
+            let removed = replication.delete(spec.group, spec.replica, path()).await;
+            return removed.map_err(failed);
         }
         let aside = set_aside(storage.as_ref(), dir).map_err(failed)?;
         if let Some(folder) = aside {

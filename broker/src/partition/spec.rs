@@ -44,8 +44,6 @@ pub struct PartitionSpec {
     pub segment_bytes: ByteSize,
     /// Whether this replica was reported as made. Its folder is then never made anew.
     pub made: bool,
-    /// Whether it is opened though it may have lost what it acknowledged from memory.
-    pub release: bool,
 }
 
 impl PartitionSpec {

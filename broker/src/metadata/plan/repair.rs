@@ -16,15 +16,30 @@ use crate::metadata::plan::steward::Office;
 use crate::partition::Damage;
 use crate::partition::Partition;
 
-/// What people were told about, so that they are told once.
-pub(in crate::metadata) type Told = BTreeMap<GroupId, String>;
+/// Rounds without a leader after which a replica that may have lost something is opened with what it
+/// has, if a majority of the brokers is there.
+const ROUNDS_TO_RELEASE: u32 = 10;
+
+/// What is remembered between two rounds.
+#[derive(Debug, Default)]
+pub(in crate::metadata) struct Cases {
+    /// What people were told about, so that they are told once.
+    told: BTreeMap<GroupId, String>,
+    /// Rounds in which nobody led the others.
+    leaderless: BTreeMap<GroupId, u32>,
+}
 
 impl Office {
     /// Has damaged replicas made anew, as far as their peers can do without them.
-    pub(in crate::metadata) async fn repair(&self, told: &mut Told) {
+    pub(in crate::metadata) async fn repair(&self, cases: &mut Cases) {
         let damaged = self.registry.damaged();
+        let Cases { told, leaderless } = cases;
         told.retain(|group, _| damaged.iter().any(|one| one.group == *group));
+        leaderless.retain(|group, _| damaged.iter().any(|one| one.group == *group));
         for damage in damaged {
+            if damage.forgetful {
+                self.wait_for_leader(&damage, leaderless);
+            }
             let group = damage.group;
             let led = self.registry.by_group(group).filter(Partition::is_led);
             let obstacle = match led {
@@ -45,6 +60,34 @@ impl Office {
                 told.insert(group, obstacle);
             }
         }
+    }
+
+    /// Where so many replicas lost their memory that nobody can lead, what they still have is all
+    /// there is.
+    fn wait_for_leader(&self, damage: &Damage, leaderless: &mut BTreeMap<GroupId, u32>) {
+        let group = damage.group;
+        let rounds = leaderless.entry(group).or_default();
+        if self.outlook.leader_of(group).is_some() || !self.has_majority(damage) {
+            *rounds = 0;
+            return;
+        }
+        *rounds = rounds.saturating_add(1);
+        if *rounds == ROUNDS_TO_RELEASE {
+            let (partition, why) = (&damage.label, &damage.why);
+            tracing::warn!(partition, why, "nobody leads: it goes on with what is left");
+            self.registry.release(damage.replica);
+        }
+    }
+
+    /// Whether a majority of a group's brokers is there, this one included.
+    fn has_majority(&self, damage: &Damage) -> bool {
+        let (topology, up) = (self.topology(), self.outlook.up());
+        let site = damage_site(damage);
+        topology.assignment(site).is_some_and(|assignment| {
+            let replicas = &assignment.replicas;
+            let there = replicas.iter().filter(|held| up.contains(&held.broker));
+            there.count() > replicas.len() / 2
+        })
     }
 
     /// A damaged replica does not lead.
@@ -69,11 +112,7 @@ impl Office {
         if !leader.is_some_and(|leader| leader != self.me() && up.contains(&leader)) {
             return Some("nobody leads the others".to_owned());
         }
-        let site = Site {
-            topic: damage.topic,
-            partition: damage.partition,
-            group,
-        };
+        let site = damage_site(damage);
         let command = PlanCommand::Renew { site, replica };
         if let Err(refused) = safety::check(&self.topology(), &command, &up) {
             return Some(refused.detail);
@@ -90,5 +129,13 @@ impl Office {
             }
             Err(error) => Some(error.detail),
         }
+    }
+}
+
+const fn damage_site(damage: &Damage) -> Site {
+    Site {
+        topic: damage.topic,
+        partition: damage.partition,
+        group: damage.group,
     }
 }

@@ -190,7 +190,12 @@ fn refused(detail: String) -> MetadataError {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use quorate_protocol::ByteSize;
+    use quorate_protocol::GroupId;
+    use quorate_protocol::GroupTag;
+    use quorate_protocol::PartitionId;
     use quorate_protocol::StorageId;
     use quorate_protocol::TopicId;
     use quorate_protocol::TopicName;
@@ -201,7 +206,126 @@ mod tests {
     use crate::metadata::command::Command;
     use crate::metadata::state::State;
     use crate::metadata::state::founder;
+    use crate::metadata::topology::Assignment;
+    use crate::metadata::topology::Broker;
     use crate::metadata::topology::Registration;
+    use crate::metadata::topology::Topic;
+
+    const SITE: Site = Site {
+        topic: TopicId::new(1),
+        partition: PartitionId::new(0),
+        group: GroupId::new(7),
+    };
+
+    fn broker(id: u16) -> (BrokerId, Broker) {
+        let broker = Broker {
+            name: format!("broker-{id}"),
+            client_address: String::new(),
+            peer_address: String::new(),
+            replica: ReplicaId::new(u64::from(id)),
+            storage: Some(StorageId::new(u128::from(id))),
+            draining: false,
+            leaving: false,
+        };
+        (BrokerId::new(id), broker)
+    }
+
+    /// Brokers 1 to `count`, and one partition on some of them.
+    fn partition_on(count: u16, held: &[u16]) -> Topology {
+        let replicas: Vec<_> = held
+            .iter()
+            .map(|id| Replica {
+                broker: BrokerId::new(*id),
+                replica: ReplicaId::new(100 + u64::from(*id)),
+                made: true,
+            })
+            .collect();
+        let name = TopicName::try_from("orders").unwrap();
+        let topic = Topic {
+            id: SITE.topic,
+            name: name.clone(),
+            epoch: 1,
+            settings: TopicSettings::default(),
+            segment_bytes: ByteSize::new(1 << 20),
+            partitions: vec![Assignment {
+                group: SITE.group,
+                tag: GroupTag::new(1),
+                birth: replicas.iter().map(|held| held.replica).collect(),
+                replicas,
+                moving: None,
+            }],
+        };
+        Topology {
+            epoch: 1,
+            brokers: (1..=count).map(broker).collect(),
+            topics: [(SITE.topic, Arc::new(topic))].into(),
+            names: [(name, SITE.topic)].into(),
+        }
+    }
+
+    fn allowed(topology: &Topology, command: &PlanCommand, up: &[u16]) -> bool {
+        let up = up.iter().copied().map(BrokerId::new).collect();
+        check(topology, command, &up).is_ok()
+    }
+
+    #[test]
+    fn a_broker_goes_only_if_majorities_stay() {
+        let topology = partition_on(4, &[1, 2, 3]);
+        let remove = PlanCommand::Remove {
+            id: BrokerId::new(3),
+        };
+        assert!(allowed(&topology, &remove, &[1, 2, 3, 4]));
+        assert!(allowed(&topology, &remove, &[1, 2, 4]), "it is dead");
+        assert!(
+            allowed(&topology, &remove, &[1, 3, 4]),
+            "it helps until it is gone"
+        );
+        assert!(!allowed(&topology, &remove, &[1, 4]));
+        let lonely = partition_on(3, &[3]);
+        assert!(allowed(&lonely, &remove, &[1, 2, 3]));
+        assert!(
+            !allowed(&lonely, &remove, &[1, 2]),
+            "nobody has its records"
+        );
+    }
+
+    #[test]
+    fn only_a_broker_that_is_down_is_replaced_and_only_if_the_others_have_it_all() {
+        let topology = partition_on(3, &[1, 2, 3]);
+        let replace = PlanCommand::Replace {
+            id: BrokerId::new(3),
+        };
+        assert!(allowed(&topology, &replace, &[1, 2]));
+        assert!(!allowed(&topology, &replace, &[1, 2, 3]));
+        assert!(!allowed(&topology, &replace, &[1]));
+    }
+
+    #[test]
+    fn a_damaged_replica_is_made_anew_only_by_a_majority_of_others() {
+        let topology = partition_on(3, &[1, 2, 3]);
+        let renew = PlanCommand::Renew {
+            site: SITE,
+            replica: ReplicaId::new(103),
+        };
+        assert!(allowed(&topology, &renew, &[1, 2, 3]));
+        assert!(!allowed(&topology, &renew, &[1, 3]));
+    }
+
+    #[test]
+    fn nothing_moves_to_a_broker_that_is_down_or_without_a_majority() {
+        let topology = partition_on(4, &[1, 2, 3]);
+        let to = [1, 2, 4].map(BrokerId::new).to_vec();
+        let to = PlanCommand::Move { site: SITE, to };
+        assert!(allowed(&topology, &to, &[1, 2, 4]));
+        assert!(!allowed(&topology, &to, &[1, 2, 3]));
+        assert!(!allowed(&topology, &to, &[3, 4]));
+        let drain = PlanCommand::Drain {
+            id: BrokerId::new(1),
+            draining: true,
+        };
+        assert!(allowed(&topology, &drain, &[1, 2]));
+        assert!(!allowed(&topology, &drain, &[1]));
+    }
 
     fn seed(id: u16) -> PeerSeed {
         PeerSeed {

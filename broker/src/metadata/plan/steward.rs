@@ -22,7 +22,7 @@ use crate::metadata::plan::command::PlanCommand;
 use crate::metadata::plan::keep_up::KeepUp;
 use crate::metadata::plan::outlook::Outlook;
 use crate::metadata::plan::outlook::able;
-use crate::metadata::plan::repair::Told;
+use crate::metadata::plan::repair::Cases;
 use crate::metadata::plan::step::Sight;
 use crate::metadata::plan::step::Step;
 use crate::metadata::plan::step::Target;
@@ -66,7 +66,7 @@ pub(in crate::metadata) struct Steward {
     office: Office,
     agenda: (u64, BTreeMap<GroupId, Errand>),
     watched: BTreeMap<GroupId, KeepUp>,
-    told: Told,
+    cases: Cases,
     /// This broker has seen itself as a member.
     entered: bool,
 }
@@ -94,7 +94,7 @@ impl Steward {
             office,
             agenda: (0, BTreeMap::new()),
             watched: BTreeMap::new(),
-            told: Told::new(),
+            cases: Cases::default(),
             entered: false,
         }
     }
@@ -131,7 +131,7 @@ impl Steward {
         if gone {
             self.office.removed.send_replace(true);
         }
-        self.office.repair(&mut self.told).await;
+        self.office.repair(&mut self.cases).await;
         let watched = self.look(&topology).await;
         self.carry_out(&watched).await;
         if self.office.preferred_leader {
