@@ -44,6 +44,7 @@ pub(crate) async fn run(hub: Arc<Hub>) {
     hub.endpoint.close(ErrorCode::OK, text);
     hub.ended.cancel();
     hub.endpoint.wait_idle().await;
+    hub.forget_attached();
 }
 
 async fn welcome(hub: Arc<Hub>, connection: PeerConnection) {

@@ -67,6 +67,17 @@ impl Hub {
         }
     }
 
+    /// Lets go of whoever was attached. They hold on to this room too, and nobody would ever end.
+    pub(crate) fn forget_attached(&self) {
+        *self.answers.write() = None;
+        for inbound in [&self.metadata, &self.partitions] {
+            *inbound.write() = None;
+        }
+        for server in &self.snapshots {
+            *server.write() = None;
+        }
+    }
+
     pub(crate) fn now(&self) -> Duration {
         self.environment.clock.monotonic()
     }

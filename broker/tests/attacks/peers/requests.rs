@@ -7,6 +7,7 @@ use bytes::Bytes;
 use quorate_broker::peers::Answers;
 use quorate_broker::peers::Boxed;
 use quorate_broker::peers::PeerError;
+use quorate_broker::peers::Peers;
 use quorate_protocol::BrokerId;
 use quorate_protocol::ErrorCode;
 use quorate_protocol::Op;
@@ -140,4 +141,23 @@ async fn a_peer_that_asks_too_much_at_once_is_told_so() {
     let error = within(late).await.unwrap_err();
     assert_eq!(error.code, ErrorCode::OVERLOADED);
     drop(hanging);
+}
+
+/// Answers, and holds the peers that bring the questions.
+#[derive(Debug)]
+struct Tied(Peers);
+
+impl Answers for Tied {
+    fn answer(&self, _: BrokerId, _: Op, body: Bytes) -> Boxed<Result<Bytes, PeerError>> {
+        let known = self.0.states().borrow().len();
+        Box::pin(async move { Ok(body.slice(..known.min(body.len()))) })
+    }
+}
+
+#[tokio::test]
+async fn whoever_answers_may_hold_the_peers_and_the_broker_still_ends() {
+    let cluster = Cluster::of(1);
+    let one = cluster.start(1);
+    one.peers.answer_with(Arc::new(Tied(one.peers.clone())));
+    one.end().await;
 }
