@@ -254,8 +254,8 @@ impl Site {
         let config = transport::PeerConfig {
             cluster: TrustDomain::parse(&self.config.node.cluster)?,
             material,
-            limits: transport::Limits::from(&self.config.limits),
-            timings: transport::Timings::default(),
+            limits: transport::Limits::of_peers(),
+            timings: transport::Timings::of_peers(),
         };
         let endpoint = PeerEndpoint::bind(config, self.parts(socket));
         let endpoint = endpoint.map_err(StartError::PeerListen)?;
