@@ -16,6 +16,7 @@ mod faults;
 mod greeting;
 mod journal;
 mod kill;
+mod leaders;
 mod lifecycle;
 mod produce;
 mod read;
