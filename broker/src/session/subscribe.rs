@@ -170,15 +170,20 @@ impl Subscription<'_> {
         Ok(event)
     }
 
-    /// Between two pages: lets others run, and takes what the client has sent meanwhile.
+    /// Between two pages: lets others run, and takes what came up meanwhile. Whoever is far behind
+    /// waits for nothing else, and must not be served for ever by a broker that leads no more.
     async fn glance(&mut self) -> Result<Option<Event>, Stop> {
         let Self {
-            session, stream, ..
+            session,
+            stream,
+            leadership,
+            ..
         } = self;
         let event = tokio::select! {
             biased;
             frame = stream.receiver.next() => Some(Event::Frame(frame?)),
             () = session.ending() => Some(Event::Ending),
+            Ok(()) = leadership.changed() => Some(Event::Leadership),
             () = tokio::task::yield_now() => None,
         };
         Ok(event)
