@@ -7,6 +7,23 @@ use quorate_tests::within;
 use crate::topic;
 
 #[tokio::test]
+async fn a_second_process_of_a_member_with_another_disk_is_refused() {
+    let mut brokers = ClusterPlan::of(3).start().await;
+    let client = brokers.client().await;
+    topic::create(&client, 1).await;
+    topic::publish(&client, 0, 0..50, 0).await;
+    // The same certificate and number, other ports, an empty folder.
+    for arguments in [["--init"], ["--replace"]] {
+        let why = "broker 3 is known with another data folder";
+        brokers.double_kept_out(3, &arguments, why).await;
+    }
+    topic::publish(&client, 0, 50..100, 0).await;
+    brokers.caught_up(&client, "orders").await;
+    let comparison = brokers.compare().await;
+    comparison.assert_same();
+}
+
+#[tokio::test]
 async fn a_topic_deleted_in_use_ends_its_users_and_leaves_nothing() {
     let mut brokers = ClusterPlan::of(3).start().await;
     let client = brokers.client().await;

@@ -76,6 +76,38 @@ async fn a_broker_joins_takes_partitions_over_and_the_old_one_is_removed() {
 }
 
 #[tokio::test]
+async fn a_broker_that_lost_its_disk_is_refused_until_it_is_replaced_and_then_refilled() {
+    let mut brokers = ClusterPlan::of(3).start().await;
+    let traffic = Traffic::start(&brokers).await;
+    traffic.progress(RECEIPTS).await;
+    let lost = 3;
+    brokers.kill(lost).await;
+    brokers.wipe(lost);
+    let refused = brokers.refuse(lost, &[]).await;
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.stderr.contains("cluster replace"), "{refused:?}");
+    let why = "quorate cluster replace 3";
+    brokers.kept_out(lost, &["--init"], why).await;
+    brokers.wipe(lost);
+    traffic.progress(RECEIPTS).await;
+    let replaced = traffic
+        .client
+        .admin()
+        .replace_broker(BrokerId::new(lost))
+        .await;
+    assert!(replaced.unwrap().changed);
+    brokers.start_with(&[lost], &["--replace"]).await;
+    held_by(&traffic.client, &[1, 2, 3]).await;
+    traffic.progress(RECEIPTS).await;
+    // What was refilled counts: another broker may go now.
+    brokers.kill(1).await;
+    traffic.progress(RECEIPTS).await;
+    brokers.restart(1).await;
+    let verdict = traffic.judge(&mut brokers, "disk lost").await;
+    assert_eq!(verdict.not_applied + verdict.unknown, 0, "{verdict}");
+}
+
+#[tokio::test]
 async fn leadership_goes_where_it_is_sent_and_away_from_a_drained_broker() {
     let mut brokers = ClusterPlan::of(3).start().await;
     let traffic = Traffic::start(&brokers).await;

@@ -12,6 +12,7 @@ use crate::network::Network;
 use crate::patience::eventually;
 use crate::patience::within;
 use crate::plan::ClusterPlan;
+use crate::process::Launch;
 use crate::process::Process;
 use crate::process::Refused;
 use crate::process::written;
@@ -180,10 +181,16 @@ impl Brokers {
         Process::refuse(&self.plan.launch(id, arguments)).await
     }
 
-    /// Expects that a process of a broker's name and number, but on other ports and with an empty
-    /// folder, does not start beside the real one.
-    pub async fn refuse_double(&self, id: u16, arguments: &[&str]) -> Refused {
-        Process::refuse(&self.plan.launch_double(id, arguments)).await
+    /// Expects that a broker is let in by nobody, for a reason that it tells, and ends it then.
+    pub async fn kept_out(&self, id: u16, arguments: &[&str], why: &str) {
+        assert!(!self.processes.contains_key(&id), "it does not run");
+        kept_out(&self.plan.launch(id, arguments), why).await;
+    }
+
+    /// The same of a process of a broker's name and number, but on other ports and with an empty
+    /// folder, beside the real one.
+    pub async fn double_kept_out(&self, id: u16, arguments: &[&str], why: &str) {
+        kept_out(&self.plan.launch_double(id, arguments), why).await;
     }
 
     /// Makes a broker that is not there yet: its certificate and an empty folder. Its number.
@@ -201,13 +208,6 @@ impl Brokers {
     pub fn wipe(&self, id: u16) {
         assert!(!self.processes.contains_key(&id), "it does not run");
         fs::remove_dir_all(self.data_dir(id)).unwrap();
-    }
-
-    /// The same if it has anything.
-    pub fn wipe_if_there(&self, id: u16) {
-        if self.data_dir(id).exists() {
-            self.wipe(id);
-        }
     }
 
     /// The broker that leads a partition, as soon as one does.
@@ -273,4 +273,17 @@ impl Brokers {
         let process = self.processes.get(&id).expect("the broker runs");
         process.signal(signal);
     }
+}
+
+async fn kept_out(launch: &Launch, why: &str) {
+    let before = written(&launch.log).len();
+    let process = Process::launch(launch);
+    eventually("it says why it is not let in", async || {
+        let said = written(&launch.log).split_off(before);
+        assert!(!said.contains("broker is ready"), "{said}");
+        said.contains(why).then_some(())
+    })
+    .await;
+    process.signal(Signal::TERM);
+    assert_eq!(process.exited().await.code(), Some(0));
 }

@@ -207,7 +207,11 @@ fn check_certificate(config: &Config) -> Result<(), Failure> {
 async fn serve(config: Config, mode: InitMode, output: &Output) -> Result<Exit, Failure> {
     let mut stop = Stop::listen()?;
     let (id, name) = (config.node.id.get(), config.node.name.clone());
-    let started = Broker::start(config, mode, Environment::machine()).await;
+    // A start may wait for other brokers for as long as it takes.
+    let started = tokio::select! {
+        started = Broker::start(config, mode, Environment::machine()) => started,
+        () = stop.requested() => return Ok(Exit::Done),
+    };
     let broker = started.map_err(|error| start_failed(&error))?;
     announce(&broker, id, &name, output)?;
     let failed = tokio::select! {
