@@ -31,7 +31,8 @@ impl LogFolder {
     /// The segments, oldest first.
     #[must_use]
     pub fn segments(&self) -> Vec<PathBuf> {
-        let files = fs::read_dir(&self.0).unwrap();
+        // The folder of a copy that is being made anew may not be there yet.
+        let files = fs::read_dir(&self.0).into_iter().flatten();
         let mut segments: Vec<_> = files.map(|entry| entry.unwrap().path()).collect();
         segments.retain(|path| path.extension().is_some_and(|extension| extension == "seg"));
         segments.sort();
@@ -48,7 +49,7 @@ impl LogFolder {
     #[must_use]
     pub fn place_of(&self, bytes: &[u8]) -> Option<(PathBuf, usize)> {
         self.segments().into_iter().find_map(|path| {
-            let held = fs::read(&path).unwrap();
+            let held = fs::read(&path).ok()?;
             let mut windows = held.windows(bytes.len());
             let at = windows.position(|window| window == bytes)?;
             Some((path, at))

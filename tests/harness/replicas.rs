@@ -98,6 +98,10 @@ pub fn compare_replicas(data_folders: &[&Path]) -> Comparison {
     for data in data_folders {
         for folder in fs::read_dir(data.join("g")).unwrap() {
             let folder = folder.unwrap().path();
+            // A damaged copy that was made anew is kept beside the new one.
+            if folder.extension().is_some() {
+                continue;
+            }
             if let Ok(Some(identity)) = log_identity(&storage, &folder) {
                 let group = (identity.group.get(), identity.tag.get());
                 groups
