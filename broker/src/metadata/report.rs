@@ -171,7 +171,8 @@ impl Reporter {
             uptime_s: uptime.as_secs(),
             disk_free_bytes: vitals.disk_free_bytes,
             cert_not_after_s: vitals.cert_not_after_s,
-            draining: vitals.draining,
+            // Whoever has no room for records gives away what it leads, as if it were to stop.
+            draining: vitals.draining || vitals.disk_full,
             catching_up: !self.entered.load(Ordering::Relaxed),
             full: false,
             led: Bounded::clipped(led.iter().cloned()),

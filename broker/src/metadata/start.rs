@@ -189,6 +189,7 @@ impl Metadata {
                 colleagues: proposer.colleagues().clone(),
                 leaders: leaders.clone(),
             }),
+            vitals: vitals.clone(),
             removed: Arc::default(),
             preferred_leader: config.preferred_leader,
         };

@@ -28,6 +28,7 @@ use crate::metadata::plan::step::Step;
 use crate::metadata::plan::step::Target;
 use crate::metadata::plan::step::next_step;
 use crate::metadata::propose::Proposer;
+use crate::metadata::report::Vitals;
 use crate::metadata::together::together;
 use crate::metadata::topology::Topology;
 use crate::partition::Members;
@@ -55,6 +56,7 @@ pub(in crate::metadata) struct Office {
     pub(in crate::metadata) view: Arc<View>,
     pub(in crate::metadata) registry: Registry,
     pub(in crate::metadata) outlook: Arc<dyn Outlook>,
+    pub(in crate::metadata) vitals: watch::Receiver<Vitals>,
     /// Whether leadership returns to the first replica of a partition.
     pub(in crate::metadata) preferred_leader: bool,
     /// Whether this broker was removed from its cluster.
@@ -119,7 +121,8 @@ impl Steward {
             self.agenda = (topology.epoch, agenda(&topology));
         }
         let own = topology.brokers.get(&self.office.me());
-        if own.is_some_and(|own| own.draining || own.leaving) {
+        let full = self.office.vitals.borrow().disk_full;
+        if full || own.is_some_and(|own| own.draining || own.leaving) {
             self.office.hand_over().await;
         }
         // Those that stay cut the connection before this broker can hear of its removal.
