@@ -146,7 +146,11 @@ pub(super) async fn enter(config: &Config, proposer: &Proposer) -> Result<(), Me
         }
         Ok(())
     };
-    let reasons = || format!("{}; {}", colleagues.absent(), why.lock());
+    let reasons = || {
+        let reasons = [colleagues.absent(), why.lock().clone()];
+        let told = reasons.into_iter().filter(|reason| !reason.is_empty());
+        told.collect::<Vec<_>>().join("; ")
+    };
     remarking("for the metadata group", reasons, registering).await?;
     let mut topology = colleagues.view.topology.subscribe();
     let applied = topology.wait_for(|topology| {
