@@ -143,6 +143,15 @@ impl ElectionWindow {
             max: min + stride.saturating_sub(1).max(1),
         }
     }
+
+    /// The same behind the windows of all members: for one that may have forgotten something, and
+    /// leaves it to the others to lead.
+    pub fn behind(self, config: &ReplicationConfig) -> Self {
+        Self {
+            min: self.min + config.election_spread_ticks,
+            max: self.max + config.election_spread_ticks,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -160,6 +160,7 @@ pub(super) fn inbound(message: &Message, entries: Vec<eraftpb::Entry>) -> Option
             granted,
             commit,
             commit_term,
+            ..
         } => {
             (out.reject, out.commit, out.commit_term) = (!granted, commit.get(), commit_term.get());
             pick(
@@ -257,6 +258,7 @@ pub(super) fn outbound(message: &eraftpb::Message, entries: Vec<Entry>) -> Optio
             Body::VoteReply {
                 pre,
                 granted: !message.reject,
+                forgetful: false,
                 commit,
                 commit_term,
             }

@@ -74,6 +74,8 @@ pub enum Body {
         pre: bool,
         /// The vote is given.
         granted: bool,
+        /// The voter may have forgotten what it once acknowledged.
+        forgetful: bool,
         /// The voter's commit index, if the vote is refused.
         commit: LogIndex,
         /// The term of the entry there.

@@ -297,7 +297,10 @@ impl<M: StateMachine> Inner<M> {
         let (recovered, files) = recovered;
         let reader = files.reader.clone();
         let (status, watch) = watch::channel(GroupStatus::default());
-        let window = window(spec, &self.config);
+        let mut window = window(spec, &self.config);
+        if recovered.lost {
+            window = window.behind(&self.config);
+        }
         let shown = (reader.clone(), files.checkpoints.clone());
         self.disk.open(spec, files);
         self.routes.set(spec.group, spec.holders.clone());

@@ -2,7 +2,7 @@
 //!
 //! The same values under other names; entries get their indexes from their place.
 
-use quorate_protocol::{LogIndex, PeerBody, PeerEntry, PeerMessage};
+use quorate_protocol::{LogIndex, PeerBody, PeerEntry, PeerMessage, Term};
 use quorate_storage::{Entry, EntryKind};
 
 use crate::replication::message::{Ballot, Body, Message};
@@ -54,10 +54,17 @@ fn outbound_body(body: Body) -> PeerBody {
         },
         Body::Vote(ballot) => outbound_ballot(ballot),
         Body::VoteReply {
+            pre: false,
+            granted: true,
+            forgetful: true,
+            ..
+        } => PeerBody::ForgetfulVote,
+        Body::VoteReply {
             pre,
             granted,
             commit,
             commit_term,
+            ..
         } => PeerBody::VoteReply {
             pre,
             granted,
@@ -167,8 +174,16 @@ fn inbound_body(body: PeerBody) -> Option<Body> {
         } => Body::VoteReply {
             pre,
             granted,
+            forgetful: false,
             commit,
             commit_term,
+        },
+        PeerBody::ForgetfulVote => Body::VoteReply {
+            pre: false,
+            granted: true,
+            forgetful: true,
+            commit: LogIndex::ZERO,
+            commit_term: Term::ZERO,
         },
         PeerBody::Snapshot { index, term } => Body::Snapshot { index, term },
         PeerBody::SnapshotStatus { index, finished } => Body::SnapshotStatus { index, finished },

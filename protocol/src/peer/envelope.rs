@@ -48,6 +48,7 @@ const VOTE_REPLY: u8 = 7;
 const SNAPSHOT: u8 = 8;
 const SNAPSHOT_STATUS: u8 = 9;
 const TIMEOUT_NOW: u8 = 10;
+const FORGETFUL_VOTE: u8 = 11;
 
 /// Messages that travel together, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,6 +164,8 @@ pub enum PeerBody {
     },
     /// Leader: take over, now.
     TimeoutNow,
+    /// A vote that is given, by a replica that may have forgotten what it once acknowledged.
+    ForgetfulVote,
 }
 
 /// One entry of a log.
@@ -237,7 +240,7 @@ impl Envelope {
             | PeerBody::VoteReply { .. }
             | PeerBody::Snapshot { .. } => 16,
             PeerBody::SnapshotStatus { .. } => 8,
-            PeerBody::TimeoutNow => 0,
+            PeerBody::TimeoutNow | PeerBody::ForgetfulVote => 0,
         };
         MESSAGE_LEN + body_len
     }
@@ -295,6 +298,7 @@ impl PeerBody {
             Self::Snapshot { .. } => SNAPSHOT,
             Self::SnapshotStatus { .. } => SNAPSHOT_STATUS,
             Self::TimeoutNow => TIMEOUT_NOW,
+            Self::ForgetfulVote => FORGETFUL_VOTE,
         }
     }
 
@@ -343,7 +347,7 @@ impl PeerBody {
             } => out.numbers([commit.get(), commit_term.get()]),
             Self::Snapshot { index, term } => out.numbers([index.get(), term.get()]),
             Self::SnapshotStatus { index, .. } => out.numbers([index.get()]),
-            Self::TimeoutNow => {}
+            Self::TimeoutNow | Self::ForgetfulVote => {}
         }
     }
 
@@ -407,6 +411,7 @@ impl PeerBody {
                 term: Term::new(fields.u64()?),
             },
             TIMEOUT_NOW => Self::TimeoutNow,
+            FORGETFUL_VOTE => Self::ForgetfulVote,
             _ => return Err(fields.malformed("a message is of an unknown type")),
         })
     }

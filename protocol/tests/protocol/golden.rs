@@ -202,6 +202,7 @@ fn envelope_cases() -> Vec<Case> {
         ("empty", 0, Vec::new()),
         ("min", 0, all(Source::smallest())),
         ("max", u8::MAX, most),
+        ("forgetful", 1, vec![message_of(10, &mut Source::largest())]),
     ];
     let case = |(case, channel, messages): (&str, u8, Vec<PeerMessage>)| {
         let envelope = Envelope { channel, messages };

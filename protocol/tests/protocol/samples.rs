@@ -451,12 +451,12 @@ impl Sample for PeerEntry {
 
 impl Sample for PeerMessage {
     fn sample(source: &mut Source<'_>) -> Self {
-        let kind = source.byte() % 10;
+        let kind = source.byte() % 11;
         message_of(kind, source)
     }
 }
 
-/// A message of one of the ten types.
+/// A message of one of the eleven types.
 pub(crate) fn message_of(kind: u8, source: &mut Source<'_>) -> PeerMessage {
     PeerMessage {
         group: Sample::sample(source),
@@ -490,7 +490,8 @@ fn peer_body(kind: u8, source: &mut Source<'_>) -> PeerBody {
         6 => sampled!(source Vote { pre transfer last last_term commit commit_term }),
         7 => sampled!(source VoteReply { pre granted commit commit_term }),
         8 => sampled!(source Snapshot { index term }),
-        _ => sampled!(source SnapshotStatus { index finished }),
+        9 => sampled!(source SnapshotStatus { index finished }),
+        _ => PeerBody::ForgetfulVote,
     }
 }
 

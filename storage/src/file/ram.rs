@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -99,7 +100,7 @@ impl Storage for RamStorage {
         if !names.contains_key(path) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        let inside = names.iter().filter(|(name, _)| name.parent() == Some(path));
+        let inside = below(&names, path).filter(|(name, _)| name.parent() == Some(path));
         Ok(inside.map(|(name, node)| entry(name, node)).collect())
     }
 
@@ -108,11 +109,7 @@ impl Storage for RamStorage {
         if !names.contains_key(from) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        let moved: Vec<_> = names
-            .keys()
-            .filter(|name| name.starts_with(from))
-            .cloned()
-            .collect();
+        let moved: Vec<_> = below(&names, from).map(|(name, _)| name.clone()).collect();
         for name in moved {
             let rest = name.strip_prefix(from).unwrap_or_else(|_| Path::new(""));
             let target = if rest.as_os_str().is_empty() {
@@ -175,6 +172,17 @@ impl Storage for RamStorage {
     fn boot(&self) -> io::Result<Boot> {
         Err(io::ErrorKind::Unsupported.into())
     }
+}
+
+/// A name and all names inside it: they stand together.
+fn below<'a>(
+    names: &'a BTreeMap<PathBuf, Node>,
+    path: &'a Path,
+) -> impl Iterator<Item = (&'a PathBuf, &'a Node)> {
+    let from = (Bound::Included(path), Bound::Unbounded);
+    names
+        .range::<Path, _>(from)
+        .take_while(move |(name, _)| name.starts_with(path))
 }
 
 fn entry(path: &Path, node: &Node) -> DirEntry {

@@ -1,6 +1,6 @@
 //! Committed entries: applied once, in order; checkpoints and retention follow from them.
 
-use quorate_protocol::LogIndex;
+use quorate_protocol::{ControlRecord, LogIndex};
 use quorate_storage::{Entry, EntryKind};
 
 use crate::replication::engine;
@@ -32,6 +32,7 @@ impl<M: StateMachine> Replica<M> {
             .map_err(|error| Halt(error.to_string()))?;
         let applied = self.machine.apply(entry);
         self.applied = place;
+        self.lost = self.lost && !declares_loss(entry);
         if let Some(answer) = self.tickets.applied(entry.index) {
             match applied.reply {
                 Some(reply) => self.replies.push((answer, reply)),
@@ -177,4 +178,13 @@ impl<M: StateMachine> Replica<M> {
             out.push(Act::Trim(self.group(), point));
         }
     }
+}
+
+/// Does the entry say that something was lost?
+fn declares_loss(entry: &Entry) -> bool {
+    entry.kind == EntryKind::Control
+        && matches!(
+            ControlRecord::decode(&entry.batch),
+            Ok(ControlRecord::DataLoss { .. })
+        )
 }

@@ -214,10 +214,13 @@ impl<M: StateMachine> Replica<M> {
             let body = found
                 .collect::<Option<Vec<_>>>()
                 .and_then(|found| engine::outbound(raw, found));
-            let Some(body) = body else {
+            let Some(mut body) = body else {
                 self.unsent.push(to);
                 continue;
             };
+            if let Body::VoteReply { forgetful, .. } = &mut body {
+                *forgetful = self.lost;
+            }
             if matches!(body, Body::Snapshot { .. }) {
                 self.note_offer(to);
             }

@@ -98,7 +98,8 @@ pub(super) struct Replica<M: StateMachine> {
     /// Files up to here may go once the checkpoint there is durable.
     pub(super) unlink: Option<LogIndex>,
     pub(super) disk_full: bool,
-    /// The end of the log may be missing, and nobody was told yet.
+    /// Acknowledged entries may be missing, here or where the votes came from, and the log does
+    /// not say so yet.
     pub(super) lost: bool,
     pub(super) written: Written,
     pub(super) hinted: (LogIndex, u32),
@@ -377,6 +378,13 @@ impl<M: StateMachine> Replica<M> {
             Body::SnapshotStatus { index, finished } => {
                 return self.hear_snapshot_status(message.from, index, finished);
             }
+            // Led by such a vote, it may lack what a majority once had.
+            Body::VoteReply {
+                pre: false,
+                granted: true,
+                forgetful,
+                ..
+            } => self.lost |= forgetful,
             _ => {}
         }
         let entries = self.stage(&message)?;

@@ -122,3 +122,19 @@ fn no_read_is_stale_and_early_answers_promise_nothing() {
     });
     assert!(total.reads > 0 && total.early > 0 && total.transfers > 0);
 }
+
+/// Nothing is flushed, processes die at any moment: what was written is there for the next one.
+#[test]
+fn processes_that_die_lose_nothing_of_a_log_that_is_not_flushed() {
+    let total = run("weak", 60, 1000, |seed| {
+        let mut sim = Sim::new(seed, &VOTERS);
+        sim.nodes.values_mut().for_each(|node| node.weak = true);
+        for id in VOTERS {
+            sim.crash(id);
+            sim.restart(id);
+        }
+        sim.trimming = seed % 2 == 0;
+        sim
+    });
+    assert!(total.crashes > 0 && total.acked > 0 && total.conflicts > 0);
+}

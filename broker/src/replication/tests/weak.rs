@@ -11,7 +11,7 @@ use crate::replication::group::Group;
 use crate::replication::recovery::OpenError;
 use crate::replication::shard::membership::Change;
 use crate::replication::tests::book::{Book, GROUP};
-use crate::replication::tests::trio::{Trio, run, spec};
+use crate::replication::tests::trio::{Trio, broker, run, spec};
 use crate::replication::tests::world::replica;
 
 /// So long that no test waits for it.
@@ -247,5 +247,49 @@ fn when_all_have_forgotten_what_is_left_goes_on_and_says_so() {
             assert_eq!(receipt.offset, Offset::new(kept));
             assert_eq!(losses(trio.group(leader)), [Offset::new(kept)]);
         }
+    });
+}
+
+/// One that was cut off while the others acknowledged, and forgot, is not forgetful itself.
+#[test]
+fn who_is_led_by_forgetful_votes_says_so_and_one_that_remembers_leads_first() {
+    run(async {
+        let later = Durability::Interval(Duration::from_secs(2));
+        let mut trio = Trio::start_as(later).await;
+        let leader = trio.leader(&[1, 2, 3]).await;
+        for number in 0..10 {
+            trio.propose(leader, number).await.await.unwrap();
+        }
+        let last = trio.group(leader).status().last;
+        for id in 1..=3 {
+            trio.applied(id, last).await;
+            flushed(&trio, id).await;
+        }
+        let faithful = leader % 3 + 1;
+        trio.net.cut.lock().insert(broker(faithful));
+        for number in 10..15 {
+            trio.propose(leader, number).await.await.unwrap();
+        }
+        let forgetful: Vec<_> = (1..=3).filter(|id| *id != faithful).collect();
+        for id in &forgetful {
+            trio.crash(*id, Crash::Synced);
+        }
+        for id in &forgetful {
+            let spec = released(weak(later, *id, &[1, 2, 3]));
+            trio.open(*id, spec).await.unwrap();
+        }
+        trio.net.cut.lock().clear();
+        assert_eq!(trio.leader(&[1, 2, 3]).await, faithful);
+        let receipt = trio.propose(faithful, 15).await.await.unwrap();
+        assert_eq!(receipt.offset, Offset::new(20));
+        assert_eq!(losses(trio.group(faithful)), [Offset::new(20)]);
+        // Whoever leads next does not say it again.
+        let next = forgetful[0];
+        trio.applied(next, receipt.index).await;
+        trio.group(faithful).transfer(replica(next));
+        assert_eq!(trio.leader(&[next]).await, next);
+        let receipt = trio.propose(next, 16).await.await.unwrap();
+        assert_eq!(receipt.offset, Offset::new(22));
+        assert_eq!(losses(trio.group(next)), [Offset::new(20)]);
     });
 }

@@ -81,6 +81,8 @@ pub(super) struct Node {
     torn_from: u64,
     voters: Vec<u64>,
     pub(super) tail_bytes_max: u64,
+    /// Its log is hardly ever flushed; its machine never stops.
+    pub(super) weak: bool,
 }
 
 impl Node {
@@ -97,6 +99,7 @@ impl Node {
             torn_from: u64::MAX,
             voters: voters.to_vec(),
             tail_bytes_max,
+            weak: false,
         }
     }
 
@@ -107,7 +110,11 @@ impl Node {
             replica: replica(self.id),
             voters: self.voters.iter().copied().map(replica).collect(),
             holders: Vec::new(),
-            durability: Durability::Flush,
+            durability: if self.weak {
+                Durability::Interval(Duration::from_secs(3600))
+            } else {
+                Durability::Flush
+            },
             release: false,
             dir: dir.to_owned(),
             log: LogConfig {
@@ -249,6 +256,7 @@ impl Node {
         }
         drop(life);
         let crash = match rng.below(4) {
+            _ if self.weak => Crash::Process,
             0 => Crash::Process,
             1 => Crash::Synced,
             _ => Crash::Seeded(rng.draw()),
