@@ -225,12 +225,17 @@ fn told(
     let members = partition.members();
     let own = partition.spec().replica;
     let goal = committed_before.unwrap_or(inspection.commit);
+    // One that only learns stands in for nobody yet: whoever stops another broker must see that.
+    let votes = |replica| inspection.membership.voters.contains(&replica);
     let others = inspection.progress.iter().filter(|one| one.replica != own);
     let followers = others.filter_map(|progress| {
         Some(FollowerState {
             broker: members.broker_of(progress.replica)?,
             lag: inspection.last.get().saturating_sub(progress.matched.get()),
-            in_sync: progress.active && !progress.snapshot && progress.matched >= goal,
+            in_sync: votes(progress.replica)
+                && progress.active
+                && !progress.snapshot
+                && progress.matched >= goal,
         })
     });
     LedPartition {
