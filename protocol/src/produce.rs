@@ -29,7 +29,7 @@ pub const PUBLISH_PREFIX_LEN: usize = FRAME_HEADER_LEN + PUBLISH_HEADER_LEN;
 wire_code! {
     /// What a receipt promises.
     AckLevel(u8) {
-        /// Nothing; no receipt is sent.
+        /// Nothing; the receipt names no place.
         NONE = 0,
         /// The leader has the records.
         LEADER = 1,
