@@ -6,6 +6,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::print_stderr,
+    clippy::print_stdout,
     clippy::missing_panics_doc,
     reason = "a failing test should stop where it fails, and say what it could not run"
 )]

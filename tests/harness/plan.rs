@@ -65,7 +65,11 @@ impl ClusterPlan {
     }
 
     fn make(founders: u16, network: Option<Network>) -> Self {
-        let folder = TempDir::new().unwrap();
+        let mut folder = TempDir::new().unwrap();
+        if std::env::var_os("KEEP").is_some() {
+            folder.disable_cleanup(true);
+            println!("data and logs stay in {}", folder.path().display());
+        }
         let host = |id| match network {
             Some(_) => Network::address(id),
             None => LOOPBACK.to_owned(),

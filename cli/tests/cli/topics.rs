@@ -143,9 +143,7 @@ fn what_this_broker_cannot_do_is_refused_clearly() {
     let home = Home::new();
     let _dev = cluster(&home);
     for arguments in [
-        &["--storage", "memory"][..],
-        &["--flush", "interval:50ms"],
-        &["--replicas", "3"],
+        &["--replicas", "3"][..],
         &["--partitions", "0"],
         &["--storage", "tape"],
     ] {
