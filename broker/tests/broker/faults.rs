@@ -138,6 +138,8 @@ fn a_power_cut_takes_nothing_that_was_acked() {
 /// A disk whose work is done by a thread that a test can hold up.
 struct Pump {
     held: Arc<AtomicBool>,
+    /// Held, and what it was doing is done.
+    still: Arc<AtomicBool>,
     stopped: Arc<AtomicBool>,
 }
 
@@ -145,13 +147,17 @@ impl Pump {
     fn start(storage: &Arc<MemoryStorage>) -> Self {
         let pump = Self {
             held: Arc::default(),
+            still: Arc::default(),
             stopped: Arc::default(),
         };
         let (held, stopped) = (Arc::clone(&pump.held), Arc::clone(&pump.stopped));
+        let still = Arc::clone(&pump.still);
         let storage = Arc::clone(storage);
         std::thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
-                if held.load(Ordering::Relaxed) || !storage.run_one() {
+                let holds = held.load(Ordering::Acquire);
+                still.store(holds, Ordering::Release);
+                if holds || !storage.run_one() {
                     std::thread::yield_now();
                 }
             }
@@ -160,7 +166,10 @@ impl Pump {
     }
 
     fn hold(&self, held: bool) {
-        self.held.store(held, Ordering::Relaxed);
+        self.held.store(held, Ordering::Release);
+        while self.still.load(Ordering::Acquire) != held {
+            std::thread::yield_now();
+        }
     }
 }
 
