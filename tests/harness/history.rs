@@ -1,6 +1,8 @@
 //! What clients asked, what they were told, and what they saw.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 use quorate::Outcome;
@@ -115,6 +117,9 @@ impl From<&Record> for Seen {
 #[derive(Debug, Default)]
 pub struct History {
     attempts: Mutex<BTreeMap<String, Attempt>>,
+    /// Counted along: whoever waits for progress asks every few milliseconds.
+    applied: AtomicUsize,
+    refused: AtomicUsize,
     deliveries: Mutex<BTreeMap<String, Vec<Seen>>>,
 }
 
@@ -152,7 +157,13 @@ impl History {
     pub(crate) fn settle(&self, key: &str, answer: Answer) {
         let mut attempts = self.attempts.lock();
         let attempt = attempts.get_mut(key).expect("it was invoked");
+        let first = |is: fn(&Answer) -> bool| is(&answer) && !attempt.answers.iter().any(is);
+        let applied = first(|answer| matches!(answer, Answer::Applied { .. }));
+        let refused = first(|answer| *answer == Answer::NotApplied);
         attempt.answers.push(answer);
+        drop(attempts);
+        self.applied.fetch_add(applied.into(), Ordering::Relaxed);
+        self.refused.fetch_add(refused.into(), Ordering::Relaxed);
     }
 
     /// A consumer was given a record.
@@ -171,20 +182,13 @@ impl History {
     /// How many messages have a receipt.
     #[must_use]
     pub fn applied(&self) -> usize {
-        let attempts = self.attempts.lock();
-        let applied = |attempt: &&Attempt| {
-            let mut answers = attempt.answers.iter();
-            answers.any(|answer| matches!(answer, Answer::Applied { .. }))
-        };
-        attempts.values().filter(applied).count()
+        self.applied.load(Ordering::Relaxed)
     }
 
     /// How many publishes ended with the word that nothing was written.
     #[must_use]
     pub fn refused(&self) -> usize {
-        let attempts = self.attempts.lock();
-        let refused = |attempt: &&Attempt| attempt.answers.contains(&Answer::NotApplied);
-        attempts.values().filter(refused).count()
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// How many records a consumer was given.
