@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tracing::Dispatch;
 use tracing::Event;
 use tracing::Metadata;
 use tracing::Subscriber;
@@ -17,6 +18,9 @@ use tracing::subscriber::DefaultGuard;
 pub(crate) struct Journal {
     lines: Arc<Mutex<Vec<String>>>,
     _guard: DefaultGuard,
+    /// While there is only one collector, a line that another thread logs first is taken to interest
+    /// nobody if that thread has none; with two, all are asked.
+    _second: Dispatch,
 }
 
 impl Journal {
@@ -26,6 +30,7 @@ impl Journal {
         Self {
             lines,
             _guard: guard,
+            _second: Dispatch::new(Collector(Arc::default())),
         }
     }
 
